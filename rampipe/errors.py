@@ -1,0 +1,58 @@
+"""Every error that a user can meet. A message names the thing, the value seen, the value allowed, and what to do.
+
+It identifies; it never holds payloads, tokens or secrets.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Stage = Literal["read", "decode", "encode", "regions", "forward", "statistics", "engine"]
+
+
+class RampipeError(Exception):
+    """Base of all errors that we raise on purpose. `exit_code` is what a job returns for it."""
+
+    exit_code = 1
+
+
+class ConfigError(RampipeError):
+    """The user's configuration or command line is wrong: one line, no traceback."""
+
+    exit_code = 2
+
+
+class ModelError(RampipeError):
+    """A checkpoint cannot be loaded or is of a class that we do not know."""
+
+    exit_code = 2
+
+
+class DataError(RampipeError):
+    """A whole dataset or shard is unusable: found at plan time, before any device is used."""
+
+    exit_code = 2
+
+
+class SampleError(RampipeError):
+    """One sample cannot be measured: becomes one row of `errors/`, and the run goes on.
+
+    stage: where it happened. code: a short stable name, e.g. `image_corrupt`; users group by it.
+    """
+
+    def __init__(self, message: str, *, stage: Stage, code: str) -> None:
+        super().__init__(message)
+        self.stage: Stage = stage
+        self.code = code
+
+
+class StorageError(RampipeError):
+    """The output cannot be written, or what was written is not what its record says."""
+
+
+class IncompleteError(RampipeError):
+    """A run does not balance, or work was left undone."""
+
+
+class ClusterError(RampipeError):
+    """Ray cannot give what was asked for, or actors fail in the same way again and again."""
