@@ -29,7 +29,7 @@ REGIONS: tuple[Region, ...] = (
     "other_text",
     "learned_sink",
 )
-"""Column order of the mass columns. `learned_sink` has no key position: it is the extra softmax logit of some models."""
+"""Column order of the mass columns. `learned_sink` has no key: it is the extra softmax logit of some models."""
 
 QueryGroup = Literal["question", "last", "answer"]
 QUERY_GROUPS: tuple[QueryGroup, ...] = ("question", "last", "answer")
@@ -111,8 +111,10 @@ class Unit:
 
     @property
     def num_samples(self) -> int:
+        """Planned samples: rows of the shard."""
         return self.row_stop - self.row_start
 
     @property
     def name(self) -> str:
+        """File stem of everything that this unit writes."""
         return f"unit-{self.unit_id:06d}"

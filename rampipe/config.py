@@ -1,0 +1,186 @@
+"""The configuration of a run: one TOML file, checked before anything starts.
+
+Unknown keys are refused with the nearest right one; values are typed and bounded. Both halves import this, so it
+needs neither torch nor Polars.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from rampipe.errors import ConfigError
+from rampipe.types import QueryGroup
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Which checkpoint, and how it is loaded."""
+
+    path: str = Field(description="Hub id or local folder of the checkpoint")
+    revision: str | None = Field(default=None, description="Hub revision; pin a commit for results that others repeat")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    trust_remote_code: Literal[False] = Field(default=False, description="Never true: rampipe does not run remote code")
+
+
+class DataConfig(_Section):
+    """Which samples."""
+
+    source: str = Field(default="samples", description='"samples" (the native format) or the name of a dataset')
+    path: str = Field(description="Folder or object-store prefix of Parquet shards, or the dataset's own files")
+    split: str | None = Field(default=None, description="Only shards whose name starts with <split>-")
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many samples")
+
+
+class PromptConfig(_Section):
+    """How a sample becomes a prompt."""
+
+    order: Literal["context_first", "question_first"] = "context_first"
+
+
+class EvidenceConfig(_Section):
+    """How pixels become tokens."""
+
+    min_overlap: Fraction = Field(
+        default=0.25, description="A patch is evidence when this share of it lies in a box; 0 keeps any touched patch"
+    )
+
+
+class CaptureConfig(_Section):
+    """What is read from the attention."""
+
+    queries: tuple[QueryGroup, ...] = Field(default=("question", "last"), min_length=1)
+    calibrate: bool = Field(default=True, description="Second pass with the question replaced by N/A")
+    predict_tokens: int = Field(default=0, ge=0, description="Greedy answer of at most so many tokens; 0 for none")
+    unit_samples: int = Field(default=64, ge=1, le=4096, description="Samples of one unit of work")
+    batch_tokens: int = Field(default=16384, ge=1, description="Padded tokens of one batch")
+    key_chunk: int = Field(default=4096, ge=16, description="Keys of one step of the second pass")
+    max_pixels: int = Field(default=64_000_000, ge=1, description="Larger images become error rows before decoding")
+
+    @field_validator("queries")
+    @classmethod
+    def _no_duplicates(cls, queries: tuple[QueryGroup, ...]) -> tuple[QueryGroup, ...]:
+        if len(set(queries)) != len(queries):
+            raise ValueError(f"names one group twice: {list(queries)}")
+        return queries
+
+
+class ClusterConfig(_Section):
+    """What each replica holds, and when the engine loses patience."""
+
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    gpus_per_replica: float = Field(default=1.0, ge=0.0)
+    cpus_per_replica: float = Field(default=1.0, gt=0.0)
+    threads_per_replica: int = Field(default=1, ge=1, description="Threads of torch on the CPU")
+    start_timeout_s: float = Field(default=600.0, gt=0.0, description="Longest wait for the first replica")
+    min_deadline_s: float = Field(default=60.0, gt=0.0, description="No unit is given up earlier")
+    max_error_frac: Fraction = Field(
+        default=0.01, description="Share of error rows that fails the job, after committing"
+    )
+
+
+class RankConfig(_Section):
+    """How rows become a ranking."""
+
+    metric: str = "ram"
+    k_frac: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    bootstrap_samples: int = Field(default=1000, ge=10)
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    seed: int = 0
+    allow_partial: bool = False
+
+
+class ReportConfig(_Section):
+    """What the report shows."""
+
+    examples: int = Field(default=3, ge=0, le=32, description="Samples drawn with the attention of CoRe heads")
+
+
+class RunConfig(_Section):
+    """All sections of one TOML file."""
+
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    capture: CaptureConfig = CaptureConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    rank: RankConfig = RankConfig()
+    report: ReportConfig = ReportConfig()
+    out: str = Field(default="runs", description="Folder or object-store prefix that receives the run")
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML file and apply `key=value` overrides (dotted keys, TOML values; a bare word is a string).
+
+    Raises ConfigError, one line that names the key, the value seen, what is allowed and the nearest right key.
+    """
+    raw: dict[str, Any] = {}
+    if path is not None:
+        raw = _read_toml(Path(path))
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(item, path) for item in error.errors(include_url=False))) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path}: not found. Pass an existing TOML file with --config.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config file {path}: cannot be read as TOML ({error}).") from None
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override!r}: write it as key=value, e.g. --set rank.k_frac=0.1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} is a value, not a section.")
+    raw[last] = value
+
+
+def _explain(item: Mapping[str, Any], path: str | Path | None) -> str:
+    """One validation problem as one sentence."""
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    source = f"config {path}" if path else "configuration"
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _keys_at(location[:-1]), n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*location[:-1], near[0]])!r}?" if near else f"known: {_keys_at(location[:-1])}"
+        return f"{source}: unknown key {key!r}: {hint}"
+    if item["type"] == "missing":
+        return f"{source}: key {key!r} is missing. Add it, or pass --set {key}=..."
+    return f"{source}: {key} = {item['input']!r}: {item['msg']}"
+
+
+def _keys_at(location: Sequence[str]) -> list[str]:
+    """The keys that are allowed at a place of the file."""
+    section: type[BaseModel] = RunConfig
+    for name in location:
+        field = section.model_fields.get(name)
+        candidates = [field.annotation, *get_args(field.annotation)] if field else []
+        section = next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), section)
+    return sorted(section.model_fields)
