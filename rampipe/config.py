@@ -126,9 +126,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
     Raises ConfigError, one line that names the key, the value seen, what is allowed and the nearest right key.
     """
-    raw: dict[str, Any] = {}
-    if path is not None:
-        raw = _read_toml(Path(path))
+    raw = _read_toml(Path(path)) if path is not None else {}
     for override in overrides:
         _apply(raw, override)
     try:
@@ -155,11 +153,12 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *sections, last = key.strip().split(".")
+    place: Any = raw
     for section in sections:
-        raw = raw.setdefault(section, {})
-        if not isinstance(raw, dict):
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
             raise ConfigError(f"--set {override!r}: {section!r} is a value, not a section.")
-    raw[last] = value
+    place[last] = value
 
 
 def _explain(item: Mapping[str, Any], path: str | Path | None) -> str:
