@@ -126,13 +126,31 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
     Raises ConfigError, one line that names the key, the value seen, what is allowed and the nearest right key.
     """
-    raw = _read_toml(Path(path)) if path is not None else {}
-    for override in overrides:
-        _apply(raw, override)
+    raw = _raw(path, overrides)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(item, path) for item in error.errors(include_url=False))) from None
+
+
+def load_rank_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RankConfig:
+    """Only the section `rank`, for those who have tables and no model; the other sections are not looked at."""
+    raw = _raw(path, overrides)
+    stray = [override for override in overrides if not override.strip().startswith("rank.")]
+    if stray:
+        raise ConfigError(f"--set {stray[0]!r}: ranking existing tables reads only rank.* keys: {_keys_at(['rank'])}")
+    try:
+        return RankConfig.model_validate(raw.get("rank", {}))
+    except ValidationError as error:
+        items = error.errors(include_url=False)
+        raise ConfigError("; ".join(_explain({**item, "loc": ("rank", *item["loc"])}, path) for item in items)) from None
+
+
+def _raw(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    raw = _read_toml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply(raw, override)
+    return raw
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+# rampipe: `make demo` and `make test` are all a newcomer needs; both install into .venv first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | sha256sum | cut -c1-12)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast check format lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## install the pinned versions into .venv
+
+# torch first and by exact version: otherwise another package's range may pull a different build of several gigabytes.
+$(STAMP): constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) found; pass PYTHON=/path/to/python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)" -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,s3,dev]'
+	@rm -f $(VENV)/.installed-*; touch $@
+
+demo: install  ## built-in model and data: capture, rank, report under runs/demo/
+	$(BIN)/python -m jobs.pipeline --config jobs/configs/demo.toml
+
+test: install  ## the whole test suite
+	$(BIN)/python -m pytest
+
+test-fast: install  ## without the tests that start Ray
+	$(BIN)/python -m pytest -m "not cluster"
+
+check: install  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: install  ## rewrite files in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and all demo output
+	rm -rf $(VENV) runs

@@ -1,0 +1,1 @@
+"""The jobs: parse, load the configuration, call one function, exit code."""

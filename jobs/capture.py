@@ -1,0 +1,32 @@
+"""Samples and a model to head statistics: `python -m jobs.capture --config FILE.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rampipe.engine.capture import run_capture
+
+from jobs.command import add_run_flags, parser, run, run_config
+
+EXAMPLES = (
+    "python -m jobs.capture --config jobs/configs/demo.toml",
+    "python -m jobs.capture --config my.toml --limit 100 --plan",
+    "ray job submit --working-dir . -- python -m jobs.capture --config my.toml --out s3://bucket/runs",
+)
+
+
+def capture(arguments: argparse.Namespace) -> int:
+    outcome = run_capture(run_config(arguments), plan_only=arguments.plan)
+    return 0 if outcome.complete or arguments.plan else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    made = parser("capture", about="Measure every head on every sample; resumes where it stopped.", examples=EXAMPLES)
+    add_run_flags(made)
+    return run(capture, made, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

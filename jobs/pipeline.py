@@ -1,0 +1,47 @@
+"""Everything, from one configuration: `python -m jobs.pipeline --config FILE.toml`.
+
+Each stage is skipped when its inputs have not changed, so the same command after any interruption goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rampipe.engine.capture import run_capture
+from rampipe.engine.examples import write_examples
+from rampipe.heads.rank import rank_run
+from rampipe.heads.summary import print_summary
+from rampipe.report.page import write_report
+
+from jobs.command import add_run_flags, parser, run, run_config
+
+EXAMPLES = (
+    "python -m jobs.pipeline --config jobs/configs/demo.toml",
+    "python -m jobs.pipeline --config my.toml --set model.path=Qwen/Qwen2.5-VL-7B-Instruct --limit 500",
+    "ray job submit --working-dir . -- python -m jobs.pipeline --config my.toml --out s3://bucket/runs",
+)
+
+
+def pipeline(arguments: argparse.Namespace) -> int:
+    config = run_config(arguments)
+    outcome = run_capture(config, plan_only=arguments.plan)
+    if arguments.plan:
+        return 0
+    ranking = rank_run([outcome.run_uri], config.rank)
+    write_examples(config, outcome.run_uri, ranking.core_heads())
+    page = write_report(outcome.run_uri)
+    print_summary(ranking)
+    print(f"run: {outcome.run_uri}\nreport: {page}")
+    return 0 if outcome.complete else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    made = parser("pipeline", about="Capture, rank and report; finished stages are skipped.", examples=EXAMPLES)
+    add_run_flags(made)
+    return run(pipeline, made, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

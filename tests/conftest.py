@@ -1,0 +1,33 @@
+"""Shared by all tests: shapes and types of `rampipe` are checked at run time, Ray stays on loopback, no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Before any import of rampipe: every annotated tensor shape is checked by beartype while the tests run.
+install_import_hook("rampipe", "beartype.beartype")
+
+# Before any import of ray: listeners of a local cluster bind to 127.0.0.1 only (otherwise 0.0.0.0).
+os.environ.update(
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_USAGE_STATS_ENABLED="0",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the real-data slices; the test is skipped, with the reason printed, where it is missing."""
+    folder = Path(os.environ.get("RAMPIPE_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set RAMPIPE_REAL_DATA to a folder that has sroie/ and omniglot_needle/")
+    return folder
