@@ -1,0 +1,155 @@
+"""`ray job submit` against a real local head with dashboard and token authentication gives the local run's tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rampipe.tables.storage import open_storage
+from rampipe.tables.verify import row_set_hash
+from rampipe.testbed.dataset import write_samples
+
+ROOT = Path(__file__).resolve().parents[2]
+RAY = Path(sys.executable).with_name("ray")
+
+pytestmark = pytest.mark.cluster
+
+
+@dataclass(frozen=True)
+class Head:
+    address: str
+    environment: dict[str, str]
+    token: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def status_of(url: str, token: str | None) -> int | None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    # A short path: Ray puts Unix sockets under it, whose names are limited to 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="rp-"))
+    token = secrets.token_hex(32)
+    (folder / "token").write_text(token, encoding="utf-8")
+    port, dashboard = free_port(), free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_TMPDIR": str(folder),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [
+        str(RAY), "start", "--head", "--block", "--port", str(port), "--num-cpus", "4",
+        "--node-ip-address", "127.0.0.1", "--include-dashboard", "true", "--dashboard-host", "127.0.0.1",
+        "--dashboard-port", str(dashboard), "--temp-dir", str(folder / "ray"), "--disable-usage-stats",
+    ]  # fmt: skip
+    with (folder / "head.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            address = f"http://127.0.0.1:{dashboard}"
+            deadline = time.monotonic() + 90
+            while status_of(f"{address}/api/jobs/", token) != 200:
+                assert process.poll() is None and time.monotonic() < deadline, (folder / "head.log").read_text()
+                time.sleep(0.2)
+            yield Head(address, environment, token)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=60)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, split="select", count_per_domain=8, seed=5, shard_rows=16)
+    return folder
+
+
+def pipeline(samples: Path, out: Path) -> list[str]:
+    return [
+        "python", "-m", "jobs.pipeline", "--config", "jobs/configs/demo.toml", "--out", str(out),
+        "--set", f"data.path={samples}", "--set", "rank.bootstrap_samples=50",
+    ]  # fmt: skip
+
+
+def only_run(out: Path) -> Path:
+    (run,) = [path for path in out.iterdir() if (path / "run.json").exists()]
+    return run
+
+
+def test_a_submitted_pipeline_gives_the_tables_of_a_local_one(head: Head, samples: Path, tmp_path: Path) -> None:
+    submit = [str(RAY), "job", "submit", "--address", head.address, "--working-dir", str(ROOT), "--"]
+    submitted = subprocess.run(
+        [*submit, *pipeline(samples, tmp_path / "submitted")],
+        env=head.environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-2000:]
+    local = subprocess.run(
+        [sys.executable, *pipeline(samples, tmp_path / "local")[1:]],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert local.returncode == 0, local.stderr[-4000:]
+    one, other = only_run(tmp_path / "submitted"), only_run(tmp_path / "local")
+    assert one.name == other.name
+    assert row_set_hash(open_storage(str(one))) == row_set_hash(open_storage(str(other)))
+    tables = sorted(path.name for path in (one / "ranking").glob("*.parquet"))
+    assert tables
+    assert [(one / "ranking" / name).read_bytes() for name in tables] == [
+        (other / "ranking" / name).read_bytes() for name in tables
+    ]
+    assert (one / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_a_wrong_configuration_fails_the_job_with_one_line(head: Head, tmp_path: Path) -> None:
+    submit = [str(RAY), "job", "submit", "--address", head.address, "--working-dir", str(ROOT), "--"]
+    result = subprocess.run(
+        [*submit, *pipeline(tmp_path / "nothing", tmp_path / "out")],
+        env=head.environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "error: " in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout
+
+
+def test_the_head_refuses_without_the_token(head: Head) -> None:
+    assert status_of(f"{head.address}/api/jobs/", None) == 401
+    assert status_of(f"{head.address}/api/jobs/", head.token) == 200
+
+
+def test_the_head_listens_on_loopback_only(head: Head) -> None:
+    port = int(head.address.rsplit(":", 1)[1])
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    addresses = {fields[1].split(":")[0] for fields in listening if int(fields[1].split(":")[1], 16) == port}
+    assert addresses == {"0100007F"}, json.dumps(sorted(addresses))
