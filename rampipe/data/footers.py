@@ -1,0 +1,92 @@
+"""Checks of Parquet shards before a run: readable footers, the schema, nulls, and ids that occur twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rampipe.errors import DataError
+from rampipe.tables.schema import load_schema
+
+SCHEMA_ID = "sample.v1"
+
+Places = dict[bytes, tuple[str, int]]
+"""Bytes of a sample id -> shard and row where it was first seen."""
+
+
+def open_shard(file: Any, name: str) -> pq.ParquetFile:
+    """Parse a footer. Raises DataError naming the shard: a truncated or empty file must not be skipped silently."""
+    try:
+        return pq.ParquetFile(file, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"shard {name}: not a readable Parquet file ({_first_line(error)}). Copy it again, or delete it."
+        ) from None
+
+
+def check_shard(parquet: pq.ParquetFile, name: str, seen: Places) -> None:
+    """Check one shard and add its ids to `seen`. Reads small columns only, never image bytes.
+
+    Raises DataError naming shard, column and row.
+    """
+    load_schema(SCHEMA_ID).check(parquet.schema_arrow, source=f"shard {name}")
+    try:
+        for first_row, table in _light_columns(parquet):
+            _check_nulls(table, name, first_row)
+            _check_ids(table.column("sample_id"), name, first_row, seen)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"shard {name}: its rows cannot be read ({_first_line(error)}). Copy it again.") from None
+
+
+def _light_columns(parquet: pq.ParquetFile) -> Iterator[tuple[int, pa.Table]]:
+    """First row and table of every row group: of each column that may not be null one leaf, enough to see its nulls."""
+    required = {column.name for column in load_schema(SCHEMA_ID).columns if not column.nullable}
+    leaves: dict[str, str] = {}
+    for index in range(len(parquet.schema)):
+        path = parquet.schema.column(index).path
+        column = path.split(".")[0]
+        if column in required and (column not in leaves or path.endswith(".path")):
+            leaves[column] = path
+    first_row = 0
+    for group in range(parquet.num_row_groups):
+        table = parquet.read_row_group(group, columns=list(leaves.values()))
+        yield first_row, table
+        first_row += table.num_rows
+
+
+def _check_nulls(table: pa.Table, name: str, first_row: int) -> None:
+    for column in table.column_names:
+        if table.column(column).null_count:
+            row = first_row + table.column(column).is_null().to_pylist().index(True)
+            raise DataError(
+                f"shard {name}: column {column!r} is null in row {row}; it may not be (schemas/{SCHEMA_ID}.json). "
+                "Write an empty list or text, or drop the row."
+            )
+
+
+def _check_ids(ids: pa.ChunkedArray, name: str, first_row: int, seen: Places) -> None:
+    """Compare ids as bytes: text that is not UTF-8 becomes an error row later and must not stop the plan."""
+    as_bytes = ids.cast(pa.large_binary() if pa.types.is_large_string(ids.type) else pa.binary())
+    for row, key in enumerate(as_bytes.to_pylist(), start=first_row):
+        if key in seen:
+            other, other_row = seen[key]
+            raise DataError(
+                f"sample_id {readable_id(key)!r} occurs twice: shard {other} row {other_row}, and shard {name} row "
+                f"{row}. Ids must be unique over the dataset: remove or rename one."
+            )
+        seen[key] = (name, row)
+
+
+def readable_id(raw: bytes) -> str:
+    """A sample id as text; the hex of its bytes when it is not valid UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.hex()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
