@@ -1,0 +1,92 @@
+"""Put an observer behind entries of transformers' attention registry, under the names that they have.
+
+The same name, because masks and some models' code paths are chosen by it: a new name would lose them in silence.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from rampipe.attention.call import AttentionCall, read_call
+from rampipe.errors import ModelError
+
+AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+Observer = Callable[[nn.Module, AttentionCall], None]
+"""Called after the kernel with what the kernel was given. It must change nothing."""
+
+EAGER_NAME = "eager_attention_forward"
+
+
+class ObservedAttention:
+    """The function behind a registry name, plus an observer for the modules of one decoder; all others pass through."""
+
+    def __init__(self, implementation: str, *, decoder: nn.Module, observer: Observer) -> None:
+        self.implementation = implementation
+        self.prior: AttentionFunction | None = ALL_ATTENTION_FUNCTIONS.get(implementation)
+        self.modules = frozenset(decoder.modules())
+        self.observer = observer
+
+    def __call__(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the kernel returns, untouched."""
+        attend = self.prior if self.prior is not None else own_eager_function(module)
+        result = attend(module, query, key, value, attention_mask, **kwargs)
+        if module in self.modules:
+            call = read_call(module, self.implementation, query=query, key=key, mask=attention_mask, arguments=kwargs)
+            self.observer(module, call)
+        return result
+
+
+def own_eager_function(module: nn.Module) -> AttentionFunction:
+    """The eager function that the forward of `module` names: eager has no registry entry, every file has its own.
+
+    Raises ModelError when the forward names none, or several.
+    """
+    forward = inspect.unwrap(type(module).forward)
+    names = [name for name in forward.__code__.co_names if name.endswith(EAGER_NAME) and name in forward.__globals__]
+    if len(names) != 1:
+        raise ModelError(
+            f"{type(module).__name__}.forward names {len(names)} functions *{EAGER_NAME}; needed: one, to fall back on "
+            "while attention is observed. Load the model with attn_implementation='sdpa'."
+        )
+    return forward.__globals__[names[0]]
+
+
+@contextmanager
+def observe_attention(decoder: nn.Module, observer: Observer) -> Generator[None]:
+    """Call `observer` after each attention of `decoder` while the context lasts.
+
+    Afterwards the registry is as before, also when the body raises and when a name had been overridden already.
+    Raises ModelError when attention is observed already: the inner context would unhook the outer one.
+    """
+    if any(isinstance(entry, ObservedAttention) for entry in ALL_ATTENTION_FUNCTIONS.values()):
+        raise ModelError(
+            "attention is being observed already in this process; allowed: one capture at a time. Leave the outer "
+            "`with capture_attention(...)` first."
+        )
+    observed = [
+        ObservedAttention(name, decoder=decoder, observer=observer) for name in sorted(implementations(decoder))
+    ]
+    for entry in observed:
+        ALL_ATTENTION_FUNCTIONS[entry.implementation] = entry
+    try:
+        yield
+    finally:
+        for entry in observed:
+            del ALL_ATTENTION_FUNCTIONS[entry.implementation]
+            if ALL_ATTENTION_FUNCTIONS.get(entry.implementation) is not entry.prior:
+                ALL_ATTENTION_FUNCTIONS[entry.implementation] = entry.prior
+
+
+def implementations(decoder: nn.Module) -> set[str]:
+    """The registry names that the modules of `decoder` look up."""
+    configs = [getattr(module, "config", None) for module in decoder.modules()]
+    names = {getattr(config, "_attn_implementation", None) for config in configs}
+    return {name for name in names if isinstance(name, str)}

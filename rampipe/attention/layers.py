@@ -1,0 +1,70 @@
+"""What a capture must hold: every softmax-attention layer of the decoder, finite numbers, masses that sum to 1."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rampipe.attention.recorder import Recorder
+from rampipe.attention.statistics import LayerStatistics
+from rampipe.errors import ModelError, SampleError
+
+SOFTMAX_LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention")
+
+
+def expected_layers(model: PreTrainedModel) -> list[int]:
+    """Indices of the decoder's softmax-attention layers, from its configuration; all layers where it names no types."""
+    config = model.config.get_text_config(decoder=True)
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is None:
+        return list(range(config.num_hidden_layers))
+    return [layer for layer, kind in enumerate(layer_types) if kind in SOFTMAX_LAYER_TYPES]
+
+
+def bad_rows(recorder: Recorder, *, tolerance: float = 1e-4) -> Bool[Tensor, " row"]:
+    """Rows that are not finite or whose masses do not sum to 1, in any layer or head: not to be counted."""
+    bad = [
+        (~_finite(layer) | ~((layer.mass.sum(dim=-1) - 1).abs() <= tolerance)).any(dim=0).cpu()
+        for layer in recorder.layers.values()
+    ]
+    return torch.stack(bad).any(dim=0)
+
+
+def check_recorded(recorder: Recorder, model: PreTrainedModel, *, tolerance: float = 1e-4) -> None:
+    """Raise ModelError when the layers are not those of the configuration, SampleError for the first bad row.
+
+    SampleError codes: `nonfinite`, and `mass_sum` when the masses of a row miss 1 by more than `tolerance` (a padding
+    key received attention, so mask and regions disagree). `bad_rows` tells all such rows.
+    """
+    expected = expected_layers(model)
+    if sorted(recorder.layers) != expected:
+        raise ModelError(
+            f"{type(model).__name__}: recorded layers {sorted(recorder.layers)}; expected {expected} from its "
+            "configuration. Its attention does not go through transformers' registry in all layers."
+        )
+    for index, layer in sorted(recorder.layers.items()):
+        finite = _finite(layer)
+        if not bool(finite.all()):
+            head, row = (~finite).nonzero()[0].tolist()
+            raise SampleError(
+                f"row {row}, layer {index}, head {head}: statistics are not finite. The forward produced NaN or "
+                "infinity (try model.dtype='float32'), or the row sees no key at all. Sample skipped.",
+                stage="statistics",
+                code="nonfinite",
+            )
+        off = (layer.mass.sum(dim=-1) - 1).abs()
+        if float(off.max()) > tolerance:
+            head, row = (off > tolerance).nonzero()[0].tolist()
+            raise SampleError(
+                f"row {row}, layer {index}, head {head}: the masses miss 1 by {float(off[head, row]):.2e}; "
+                f"allowed {tolerance:.0e}. A key marked as padding is visible to the row. Sample skipped.",
+                stage="statistics",
+                code="mass_sum",
+            )
+
+
+def _finite(layer: LayerStatistics) -> Bool[Tensor, "head row"]:
+    numbers: list[Float[Tensor, "head row"]] = [layer.mass.sum(dim=-1), layer.peak_evidence, layer.entropy_nats]
+    return torch.stack(numbers).isfinite().all(dim=0)
