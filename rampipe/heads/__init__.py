@@ -1,0 +1,1 @@
+"""From rows to rankings: which heads fetch evidence, how sure that is, and how it agrees between domains and models."""
