@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,10 +62,24 @@ class LocalStorage:
         except OSError as error:
             raise explain("read", str(self.root / path), error) from None
 
-    def list(self, prefix: str) -> list[str]:
-        """Paths of all files below a folder, sorted."""
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """Whole files, in the given order."""
+        return [self.read(path) for path in paths]
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes by path of all files below a folder, sorted."""
         folder = self.root / checked_path(prefix)
-        return sorted(file.relative_to(self.root).as_posix() for file in folder.rglob("*") if file.is_file())
+        found: dict[str, int] = {}
+        for file in sorted(folder.rglob("*")):
+            path = file.relative_to(self.root).as_posix()
+            size = None if file.is_dir() else self.size(path)
+            if size is not None:  # another process may have just removed its temporary file
+                found[path] = size
+        return found
+
+    def list(self, prefix: str) -> list[str]:
+        """The paths of `sizes`."""
+        return list(self.sizes(prefix))
 
     def delete(self, path: str) -> None:
         """Remove a file; a missing one is fine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -53,13 +53,26 @@ class ObjectStorage:
             except FileNotFoundError:
                 return None
 
-    def list(self, prefix: str) -> list[str]:
-        """Paths of all objects below a prefix, sorted."""
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """Whole objects, in the given order, fetched at once."""
+        if not paths:
+            return []
+        keys = [f"{self._root}/{checked_path(path)}" for path in paths]
+        with self._named("read", paths[0]):
+            found = self._filesystem.cat(keys)
+        return [found[key] for key in keys] if isinstance(found, dict) else [found]
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes by path of all objects below a prefix, sorted."""
         with self._named("list", prefix) as key:
             self._filesystem.invalidate_cache()
-            found = self._filesystem.find(key)
+            found = self._filesystem.find(key, detail=True)
         start = len(self._root) + 1
-        return sorted(name[start:] for name in found)
+        return {name[start:]: found[name]["size"] for name in sorted(found)}
+
+    def list(self, prefix: str) -> list[str]:
+        """The paths of `sizes`."""
+        return list(self.sizes(prefix))
 
     def delete(self, path: str) -> None:
         """Remove an object; a missing one is fine."""

@@ -79,8 +79,12 @@ def commit_path(unit: Unit) -> str:
 
 def read_commit(storage: Storage, path: str) -> CommitRecord:
     """One commit record. Raises StorageError when it is damaged or names another unit than its file."""
+    return _parsed(storage, path, storage.read(path))
+
+
+def _parsed(storage: Storage, path: str, data: bytes) -> CommitRecord:
     source = f"{storage.uri}/{path}"
-    record = CommitRecord.from_json(storage.read(path), source=source)
+    record = CommitRecord.from_json(data, source=source)
     if path != f"{COMMITS_FOLDER}/unit-{record.unit_id:06d}.json":
         raise StorageError(f"{source}: is the record of unit {record.unit_id}. Run `rampipe repair` on the run.")
     return record
@@ -88,5 +92,6 @@ def read_commit(storage: Storage, path: str) -> CommitRecord:
 
 def read_commits(storage: Storage) -> dict[int, CommitRecord]:
     """All commit records by unit, sorted: the only truth about what is done."""
-    records = [read_commit(storage, path) for path in storage.list(COMMITS_FOLDER)]
+    paths = storage.list(COMMITS_FOLDER)
+    records = [_parsed(storage, path, data) for path, data in zip(paths, storage.read_many(paths), strict=True)]
     return {record.unit_id: record for record in sorted(records, key=lambda record: record.unit_id)}

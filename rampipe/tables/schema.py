@@ -141,3 +141,16 @@ def load_schema(schema_id: str) -> TableSchema:
         for column in raw["columns"]
     )
     return TableSchema(raw["name"], raw["version"], raw["meaning"], tuple(raw["key"]), columns)
+
+
+def list_schemas() -> tuple[str, ...]:
+    """Ids of all schema files, sorted."""
+    return tuple(sorted(file.name[:-5] for file in schema_folder().iterdir() if file.name.endswith(".json")))
+
+
+def latest_schema(name: str) -> TableSchema:
+    """The highest version of a table's schema. Raises DataError when there is none."""
+    versions = [int(found.rpartition(".v")[2]) for found in list_schemas() if found.rpartition(".v")[0] == name]
+    if not versions:
+        raise DataError(f"table {name!r}: no schema. Add schemas/{name}.v1.json; known: {', '.join(list_schemas())}.")
+    return load_schema(f"{name}.v{max(versions)}")

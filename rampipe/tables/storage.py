@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
 from typing import Protocol
 
 from rampipe.errors import StorageError
@@ -39,8 +40,16 @@ class Storage(Protocol):
         """Bytes of a file, None when it is missing."""
         ...
 
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """Whole files, in the given order; an object store fetches them at once."""
+        ...
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes by path of all files below a folder, at any depth, sorted. Empty when there is no such folder."""
+        ...
+
     def list(self, prefix: str) -> list[str]:
-        """Paths of all files below a folder, at any depth, sorted. Empty when there is no such folder."""
+        """The paths of `sizes`."""
         ...
 
     def delete(self, path: str) -> None:

@@ -1,0 +1,56 @@
+"""The README.md of a run: a dataset card, so that the folder is a Hugging Face dataset as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rampipe.tables.balance import Balance
+from rampipe.tables.run import Run
+from rampipe.tables.schema import load_schema
+
+CARD_PATH = "README.md"
+_STAGES = ("ranking",)
+"""Stages whose tables become configurations of the dataset, once they exist."""
+
+
+def write_card(run: Run, account: Balance) -> None:
+    """Write or refresh the card. It is derived: nothing reads it back."""
+    tables = {name: f"{name}/*.parquet" for name in ("head_stats", "samples", "errors")}
+    paths = [path for stage in _STAGES for path in run.storage.list(stage) if path.endswith(".parquet")]
+    tables |= {path.rpartition("/")[2].removesuffix(".parquet"): path for path in paths}
+    run.storage.replace(CARD_PATH, card_text(run, account, tables).encode())
+
+
+def card_text(run: Run, account: Balance, tables: Mapping[str, str]) -> str:
+    """YAML header with one configuration per table (name to files), then prose. `head_stats` is the default."""
+    header = ["---", f"pretty_name: {json.dumps(run.run_id)}", "tags:", "- attention", "- rampipe", "configs:"]
+    for name, files in tables.items():
+        header += [f"- config_name: {name}", f"  data_files: {json.dumps(files)}"]
+        header += ["  default: true"] if name == "head_stats" else []
+    schema = load_schema("head_stats.v1")
+    columns = [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in schema.columns]
+    about = run.inputs["run"]
+    body = [
+        "---",
+        "",
+        f"# Attention statistics of {about['model']} on {about['dataset']}",
+        "",
+        f"{schema.meaning} Written by [rampipe](https://pypi.org/project/rampipe/) {run.versions.get('rampipe', '')}.",
+        "",
+        f"- {account.num_ok} samples measured, {account.num_errors} failed (table `errors`), {account.num_rows} rows",
+        f"- {run.num_heads} heads, query rows: {', '.join(run.queries)}",
+        f"- fingerprint `{run.fingerprint}` (its inputs are in `run.json`), created {run.created}",
+        "",
+        "```python",
+        "import datasets, rampipe",
+        "",
+        'rows = datasets.load_dataset("<this folder>", "head_stats", split="train")',
+        'frame = rampipe.open_run("<this folder>").head_stats.collect()',
+        "```",
+        "",
+        "| column of `head_stats` | type | meaning |",
+        "|---|---|---|",
+        *columns,
+    ]
+    return "\n".join([*header, *body]) + "\n"
