@@ -1,0 +1,85 @@
+"""What the heads of a replica attend to: one forward of the prompts, one of the null prompts, averages as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from rampipe.attention.capture import capture_attention
+from rampipe.config import CaptureConfig
+from rampipe.errors import SampleError
+from rampipe.models.prompts import Prompt, collate
+from rampipe.models.replica import Replica
+from rampipe.tables.rows import SampleResult
+from rampipe.trials.context import context_key
+from rampipe.trials.memory import run_in_halves
+from rampipe.trials.statistics import EVIDENCE, Groups, plan_rows, read_groups
+from rampipe.trials.trial import Trial
+from rampipe.types import REGIONS, QueryGroup
+
+
+def observe(replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig) -> list[SampleResult | SampleError]:
+    """Statistics of every head for every trial, aligned with `trials`; one batch, cut in halves if memory runs out.
+
+    Without predictions: see `measure`. A trial that fails (nonfinite, mass_sum, out_of_memory) leaves the others alone.
+    Raises ModelError when the model's attention cannot be read exactly.
+    """
+    return run_in_halves(
+        lambda some: _observe_batch(replica, some, config=config),
+        trials,
+        name_of=lambda trial: trial.sample.sample_id,
+    )
+
+
+def _observe_batch(
+    replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig
+) -> list[SampleResult | SampleError]:
+    measured = _capture(replica, [trial.prompt for trial in trials], config.queries, key_chunk=config.key_chunk)
+    calibrated = [index for index, trial in enumerate(trials) if trial.null_prompt is not None]
+    if calibrated:
+        null_prompts = [prompt for trial in trials if (prompt := trial.null_prompt) is not None]
+        null_measured = _capture(replica, null_prompts, ("question",), key_chunk=config.key_chunk)
+        for index, null in zip(calibrated, null_measured, strict=True):
+            measured[index] = _with_null(measured[index], null)
+    return [
+        groups if isinstance(groups, SampleError) else _result(trial, groups)
+        for trial, groups in zip(trials, measured, strict=True)
+    ]
+
+
+def _capture(
+    replica: Replica, prompts: Sequence[Prompt], groups: tuple[QueryGroup, ...], *, key_chunk: int
+) -> list[Groups | SampleError]:
+    """One forward without the language-model head: nobody reads its logits, and at 32k tokens they are 10 GB."""
+    batch = collate(replica, prompts)
+    plan = plan_rows(prompts, groups, batch.offsets)
+    with (
+        torch.inference_mode(),
+        capture_attention(replica.model, rows=plan.rows, regions=batch.regions, key_chunk=key_chunk) as recorder,
+    ):
+        replica.model.base_model(**batch.inputs, use_cache=False)
+    return read_groups(recorder, plan, prompts, model=replica.model)
+
+
+def _with_null(measured: Groups | SampleError, null: Groups | SampleError) -> Groups | SampleError:
+    """Evidence mass under the null question, beside the one under the real question: `question` rows only."""
+    if isinstance(measured, SampleError) or isinstance(null, SampleError):
+        return measured if isinstance(measured, SampleError) else null
+    evidence = null["question"].mass[:, :, EVIDENCE]
+    return {**measured, "question": replace(measured["question"], mass_evidence_null=evidence)}
+
+
+def _result(trial: Trial, groups: Groups) -> SampleResult:
+    prompt = trial.prompt
+    counts = torch.bincount(prompt.regions[: prompt.num_prompt_tokens].long(), minlength=len(REGIONS)).tolist()
+    return SampleResult(
+        sample_id=trial.sample.sample_id,
+        domain=trial.sample.domain,
+        context_key=context_key(trial.sample),
+        num_tokens=prompt.num_prompt_tokens,
+        region_counts=dict(zip(REGIONS, counts, strict=True)),
+        groups=groups,
+        flags=prompt.flags,
+    )

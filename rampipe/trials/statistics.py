@@ -1,0 +1,109 @@
+"""From a recorded forward to rows of a table: which rows were read for which group, and their averages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from transformers import PreTrainedModel
+
+from rampipe.attention.capture import QueryRows, Recorder, bad_rows, check_recorded
+from rampipe.errors import SampleError
+from rampipe.models.prompts import Prompt
+from rampipe.tables.rows import GroupStatistics
+from rampipe.types import REGIONS, QueryGroup
+
+Groups = dict[QueryGroup, GroupStatistics]
+
+EVIDENCE = REGIONS.index("evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """The query rows of a batch: those of one prompt and one group are neighbours, in the order prompt, group."""
+
+    rows: QueryRows
+    groups: tuple[QueryGroup, ...]
+    starts: tuple[int, ...]
+    """First row of each (prompt, group)."""
+
+
+def plan_rows(prompts: Sequence[Prompt], groups: tuple[QueryGroup, ...], offsets: Sequence[int]) -> RowPlan:
+    """Rows of all groups of all prompts, as positions in the padded batch. offsets: of each prompt's first token."""
+    batch: list[int] = []
+    positions: list[int] = []
+    starts: list[int] = []
+    for index, prompt in enumerate(prompts):
+        for group in groups:
+            starts.append(len(positions))
+            positions += [offsets[index] + position for position in prompt.query_positions(group)]
+            batch += [index] * (len(positions) - starts[-1])
+    return RowPlan(QueryRows(torch.tensor(batch), torch.tensor(positions)), groups, tuple(starts))
+
+
+def read_groups(
+    recorder: Recorder, plan: RowPlan, prompts: Sequence[Prompt], *, model: PreTrainedModel
+) -> list[Groups | SampleError]:
+    """Averages over the rows of each group, summed in float64; for each prompt all groups or the reason why not.
+
+    One prompt's NaN stays its own (code `nonfinite`; `mass_sum` when masses miss 1). Raises ModelError when the layers
+    are not those that the configuration promises.
+    """
+    try:
+        check_recorded(recorder, model)
+        is_bad = np.zeros(len(plan.rows.batch), dtype=bool)
+    except SampleError:
+        # Some row is bad: each sample is judged for itself.
+        is_bad = bad_rows(recorder).numpy()
+    averages = _averages(recorder, plan)
+    layers = np.array(sorted(recorder.layers), dtype=np.int16)
+    results: list[Groups | SampleError] = []
+    for index, prompt in enumerate(prompts):
+        first = index * len(plan.groups)
+        groups: Groups = {
+            group: GroupStatistics(
+                layers=layers,
+                mass=averages["mass"][first + place],
+                peak_evidence=averages["peak_evidence"][first + place],
+                hit=averages["hit"][first + place],
+                entropy_nats=averages["entropy_nats"][first + place],
+                mass_evidence_null=None,
+                has_evidence=bool((prompt.regions == EVIDENCE).any()),
+                has_learned_sink=recorder.has_learned_sink,
+            )
+            for place, group in enumerate(plan.groups)
+        }
+        is_sample_bad = bool(is_bad[plan.rows.batch.numpy() == index].any())
+        results.append(_judged(groups, prompt.sample_id, is_bad=is_sample_bad))
+    return results
+
+
+def _judged(groups: Groups, sample_id: str, *, is_bad: bool) -> Groups | SampleError:
+    try:
+        for query, group in groups.items():
+            group.check(source=f"sample {sample_id}, query {query}")
+    except SampleError as error:
+        return error
+    if is_bad:
+        return SampleError(
+            f"sample {sample_id}: in some layer and row the masses over the regions miss 1 by over 1e-4, though not "
+            "on average. A key marked as padding is visible to the row. Sample skipped.",
+            stage="statistics",
+            code="mass_sum",
+        )
+    return groups
+
+
+def _averages(recorder: Recorder, plan: RowPlan) -> dict[str, Shaped[np.ndarray, "segment layer head ..."]]:
+    """Statistics averaged over the rows of each (prompt, group), float32."""
+    ordered = [recorder.layers[layer] for layer in sorted(recorder.layers)]
+    lengths = np.diff([*plan.starts, len(plan.rows.batch)])
+    averages: dict[str, Shaped[np.ndarray, "segment layer head ..."]] = {}
+    for name in ("mass", "peak_evidence", "hit", "entropy_nats"):
+        values = torch.stack([getattr(layer, name) for layer in ordered]).cpu().double().numpy()
+        sums = np.moveaxis(np.add.reduceat(values, plan.starts, axis=2), 2, 0)
+        averages[name] = (sums / lengths.reshape(-1, *[1] * (sums.ndim - 1))).astype(np.float32)
+    return averages
