@@ -1,0 +1,127 @@
+"""A sample to the input of a model, with the region of every token, and prompts to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Int8
+from PIL import Image
+from torch import Tensor
+
+from rampipe.config import EvidenceConfig
+from rampipe.models.features import ImageFeatures, process_images
+from rampipe.models.layout import Order, lay_out
+from rampipe.models.replica import Replica
+from rampipe.models.tokens import locate_evidence, partition
+from rampipe.types import QueryGroup, Sample
+
+NULL_QUESTION = "N/A"
+"""What takes the place of the question in calibration (QRHead; arXiv 2605.27243 §3.3)."""
+PADDING_REGION = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One encoded sample on the CPU, without a batch dimension."""
+
+    sample_id: str
+    input_ids: Int[Tensor, " token"]
+    regions: Int8[Tensor, " token"]
+    """Index into `REGIONS`."""
+    inputs: Mapping[str, Tensor]
+    """Per-token tensors of the family besides the ids, each [token], e.g. mm_token_type_ids."""
+    images: Mapping[str, Tensor]
+    """Tensors of the image processor; empty without images."""
+    question: slice
+    """Tokens that overlap the question's characters."""
+    num_prompt_tokens: int
+    """Tokens before the teacher-forced answer."""
+    visual_positions: Int[Tensor, " visual"]
+    token_boxes: Float[Tensor, "visual 5"]
+    """(image, x0, y0, x1, y1) of each visual token: index into `Sample.images`, pixels of the stored image."""
+    flags: tuple[str, ...]
+
+    def query_positions(self, group: QueryGroup) -> range:
+        """Rows of a group. Those of `answer` predict the answer's tokens, so each is one position earlier."""
+        if group == "question":
+            return range(self.question.start, self.question.stop)
+        if group == "last":
+            return range(self.num_prompt_tokens - 1, self.num_prompt_tokens)
+        return range(self.num_prompt_tokens - 1, len(self.input_ids) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Prompts of one forward, padded on the left and on the replica's device."""
+
+    inputs: dict[str, Tensor]
+    """Keyword arguments of the forward and of generate."""
+    regions: Int8[Tensor, "batch key"]
+    """Index into `REGIONS`; -1 at padding."""
+    offsets: tuple[int, ...]
+    """Position of the first token of each prompt: add it to positions of the prompt."""
+
+
+def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections of the configuration
+    replica: Replica,
+    sample: Sample,
+    images: Sequence[Image.Image] | ImageFeatures,
+    *,
+    question: str | None = None,
+    answer: str | None = None,
+    evidence: EvidenceConfig,
+    order: Order = "context_first",
+) -> Prompt:
+    """The model's own chat template over one user message, with the region of every token.
+
+    images: decoded `Sample.images`, or what `process_images` made of them. question: in place of the sample's own, for
+    the null prompt. answer: teacher-forced after the prompt.
+    Raises SampleError of stage encode (see `process_images`, `lay_out`) or regions (see `locate_evidence`).
+    """
+    features = images if isinstance(images, ImageFeatures) else process_images(replica, sample, images)
+    asked = sample.question if question is None else question
+    layout = lay_out(replica, sample, features, question=asked, answer=answer, order=order)
+    found = locate_evidence(sample, layout, evidence)
+    return Prompt(
+        sample_id=sample.sample_id,
+        input_ids=layout.input_ids,
+        regions=partition(layout, found),
+        inputs=replica.family.token_inputs(layout.input_ids, replica.image_token_id),
+        images=features.tensors,
+        question=layout.question,
+        num_prompt_tokens=layout.num_prompt_tokens,
+        visual_positions=layout.visual_positions,
+        token_boxes=layout.token_boxes,
+        flags=found.flags,
+    )
+
+
+def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
+    """Pads on the left, so that the last token of every prompt is where generation goes on.
+
+    Positions are computed from the prompts alone: a prompt's result does not depend on its neighbours or on earlier
+    batches beyond rounding.
+    """
+    lengths = [len(prompt.input_ids) for prompt in prompts]
+    width = max(lengths)
+    padding_id = replica.tokenizer.pad_token_id or 0
+    batch = {
+        "input_ids": _pad([prompt.input_ids for prompt in prompts], width, value=padding_id),
+        "attention_mask": _pad([torch.ones_like(prompt.input_ids) for prompt in prompts], width, value=0),
+    }
+    for name in prompts[0].inputs:
+        batch[name] = _pad([prompt.inputs[name] for prompt in prompts], width, value=0)
+    extra = replica.family.forward_inputs(replica.model, [prompt.images for prompt in prompts], batch)
+    regions = _pad([prompt.regions for prompt in prompts], width, value=PADDING_REGION)
+    return Batch(
+        inputs={name: tensor.to(replica.device) for name, tensor in {**batch, **extra}.items()},
+        regions=regions.to(replica.device),
+        offsets=tuple(width - length for length in lengths),
+    )
+
+
+def _pad(rows: Sequence[Tensor], width: int, *, value: int) -> Tensor:
+    """[batch, width] with `value` before each row."""
+    return torch.stack([torch.nn.functional.pad(row, (width - len(row), 0), value=value) for row in rows])

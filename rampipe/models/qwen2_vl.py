@@ -1,0 +1,83 @@
+"""Qwen2-VL and Qwen2.5-VL: the whole image is resized to a grid of patches, and 2 x 2 patches make one token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from rampipe.models.family import ImageTensors
+
+MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl")
+
+
+def image_token_id(model_config: Any) -> int:
+    """Id of `<|image_pad|>`."""
+    return int(model_config.image_token_id)
+
+
+def process_images(image_processor: Any, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    """`pixel_values` [patch, values] of all images one after another, and `image_grid_thw` [image, 3] in patches."""
+    features = image_processor(images=list(images), return_tensors="pt")
+    return {"pixel_values": features["pixel_values"], "image_grid_thw": features["image_grid_thw"]}
+
+
+def expand_placeholders(image_processor: Any, tensors: ImageTensors, image_token: str) -> list[str]:
+    """One image token for each merged patch."""
+    grids = _merged_grids(image_processor, tensors)
+    return [image_token * (num_rows * num_columns) for num_rows, num_columns in grids]
+
+
+def visual_boxes(
+    image_processor: Any, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
+) -> list[Float[Tensor, "_ 4"]]:
+    """Row by row: the processor lays patches out so that the four of one token are neighbours in memory.
+
+    The resize distorts both sides a little (to multiples of 28 px) and crops nothing, so each token shows exactly
+    1 / columns of the stored width and 1 / rows of the stored height.
+    """
+    grids = _merged_grids(image_processor, tensors)
+    return [
+        _grid_boxes(num_rows, num_columns, size) for (num_rows, num_columns), size in zip(grids, sizes, strict=True)
+    ]
+
+
+def token_inputs(input_ids: Int[Tensor, " token"], image_token_id: int) -> dict[str, Tensor]:
+    """`mm_token_type_ids`: 1 at image tokens. Without it the model silently takes one-dimensional positions."""
+    return {"mm_token_type_ids": (input_ids == image_token_id).to(torch.int64)}
+
+
+def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Image tensors of the batch and three-dimensional `position_ids` [3, batch, token].
+
+    Positions are given, not left to the model: it would keep `rope_deltas` of an earlier batch as state, and would
+    count padding in a batch without images. Ids at padding are 0; the attention mask hides them.
+    """
+    with_images = [entry for entry in tensors if entry]
+    images = {name: torch.cat([entry[name] for entry in with_images]) for name in (with_images or [{}])[0]}
+    position_ids, _ = model.model.get_rope_index(
+        batch["input_ids"],
+        batch["mm_token_type_ids"],
+        image_grid_thw=images.get("image_grid_thw"),
+        attention_mask=batch["attention_mask"],
+    )
+    return {**images, "position_ids": position_ids}
+
+
+def _merged_grids(image_processor: Any, tensors: ImageTensors) -> list[tuple[int, int]]:
+    """(rows, columns) of merged patches of each image."""
+    merge = int(image_processor.merge_size)
+    return [(int(height) // merge, int(width) // merge) for _, height, width in tensors["image_grid_thw"].tolist()]
+
+
+def _grid_boxes(num_rows: int, num_columns: int, size: tuple[int, int]) -> Float[Tensor, "visual 4"]:
+    width, height = size
+    y = torch.arange(num_rows + 1, dtype=torch.float64) * height / num_rows
+    x = torch.arange(num_columns + 1, dtype=torch.float64) * width / num_columns
+    top, left = torch.meshgrid(y[:-1], x[:-1], indexing="ij")
+    bottom, right = torch.meshgrid(y[1:], x[1:], indexing="ij")
+    return torch.stack([left, top, right, bottom], dim=-1).reshape(-1, 4)
