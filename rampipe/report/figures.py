@@ -11,7 +11,7 @@ from jaxtyping import Float
 from rampipe.report.curve import ConcentrationCurve, draw_curve
 from rampipe.report.heatmap import HeadGrid, add_colour_bar, draw_heatmap, shared_norm
 from rampipe.report.matrix import draw_matrix
-from rampipe.report.style import Theme, dress, drawable, new_figure, shortened, to_png
+from rampipe.report.style import Theme, drawable, new_figure, shortened, to_png
 
 NUM_COLUMNS = 3
 

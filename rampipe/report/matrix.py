@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +23,7 @@ def draw_matrix(
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, norm=Normalize(0, 1), interpolation="nearest")
     dress(axes, title=title, labels=("", ""), theme=theme)
     labels = [drawable(shortened(name, 22)) for name in names]
-    style = {"fontsize": 8, "color": theme.ink, "family": FONT, "parse_math": False}
+    style: dict[str, Any] = {"fontsize": 8, "color": theme.ink, "family": FONT, "parse_math": False}
     axes.set_xticks(range(len(names)), labels, rotation=40, ha="right", rotation_mode="anchor", **style)
     axes.set_yticks(range(len(names)), labels, **style)
     axes.tick_params(length=0)

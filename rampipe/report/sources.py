@@ -1,0 +1,138 @@
+"""What a report is made of: the run, its committed rows, and the derived tables that exist.
+
+A derived table that nobody has made yet is null, and its section says which command makes it. A table that exists but
+is damaged or of another schema is an error: a page must not look complete without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from rampipe.errors import StorageError
+from rampipe.tables.balance import Balance
+from rampipe.tables.derived import stage_files
+from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
+from rampipe.tables.parquet import parse
+from rampipe.tables.read import open_run
+from rampipe.tables.record import CommitRecord
+from rampipe.tables.run import RUN_PATH, Run
+from rampipe.tables.schema import latest_schema, load_schema
+from rampipe.types import HeadId
+
+PAGE_VERSION = 1
+"""Raised by hand when the page changes, so that pages of older versions are made again."""
+
+STAGES = ("ranking", "examples")
+"""Stages whose tables the page shows, in the order in which they are made."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """One run as the report reads it.
+
+    files: bytes of every derived table that exists, by name. ranking_from: what the ranking says it was made from;
+    empty without one.
+    """
+
+    run: Run
+    commits: Mapping[int, CommitRecord]
+    balance: Balance
+    finished: bool
+    files: Mapping[str, bytes]
+    ranking_from: Mapping[str, Any]
+
+    @cached_property
+    def samples(self) -> pl.DataFrame:
+        """Rows of all committed units, `samples.v1`."""
+        return self._committed("samples", self.commits.values())
+
+    @cached_property
+    def errors(self) -> pl.DataFrame:
+        """Rows of all committed units, `errors.v1`."""
+        return self._committed("errors", self.commits.values())
+
+    @property
+    def ranking_is_stale(self) -> bool:
+        """Whether the ranking was made from other rows than those that are committed now."""
+        made_from = self.ranking_from.get("commits_sha256")
+        return made_from is not None and made_from != success_content(self.run, self.commits)["commits_sha256"]
+
+    def table(self, name: str) -> pl.DataFrame | None:
+        """A derived table, or None when it was not made.
+
+        Raises StorageError when it is damaged, DataError when it has another schema.
+        """
+        if name not in self.files:
+            return None
+        source = f"{self.run.storage.uri}: table {name}"
+        return pl.DataFrame(parse(self.files[name], latest_schema(name), source=source))
+
+    def evidence_masses(self, sample_ids: Iterable[str]) -> dict[tuple[str, str, HeadId], float]:
+        """Evidence mass by (sample_id, query, head) of a few samples, read from the units that hold them."""
+        is_wanted = pl.col("sample_id").is_in(sorted(set(sample_ids)))
+        found: dict[tuple[str, str, HeadId], float] = {}
+        for record in self.commits.values():
+            if self._committed("samples", [record]).filter(is_wanted).is_empty():
+                continue
+            rows = self._committed("head_stats", [record]).filter(is_wanted, pl.col("mass_evidence").is_not_null())
+            columns = rows.select("sample_id", "query", "layer", "head", "mass_evidence")
+            for sample_id, query, layer, head, mass in columns.iter_rows():
+                found[(sample_id, query, HeadId(layer, head))] = mass
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 over everything the page shows: equal digests give equal pages."""
+        digest = hashlib.sha256(f"page {PAGE_VERSION}, rampipe {version('rampipe')}\n".encode())
+        digest.update(self.run.storage.read(RUN_PATH))
+        digest.update(f"finished {self.finished} {json.dumps(self.ranking_from, sort_keys=True)}\n".encode())
+        for record in self.commits.values():
+            digest.update(record.to_json())
+        for name in sorted(self.files):
+            digest.update(f"{name} {len(self.files[name])}\n".encode())
+            digest.update(self.files[name])
+        return digest.hexdigest()
+
+    def _committed(self, table: str, records: Iterable[CommitRecord]) -> pl.DataFrame:
+        """Rows of some units, page checksums verified; empty with the right columns when there is none."""
+        schema = load_schema(f"{table}.v1")
+        parts = [schema.arrow_schema.empty_table()]
+        for record in records:
+            path = record.path_of(table)
+            data = self.run.storage.read(path)
+            parts.append(parse(data, schema, source=f"{self.run.storage.uri}/{path}").cast(schema.arrow_schema))
+        return pl.DataFrame(pa.concat_tables(parts))
+
+
+def read_sources(run_path: str) -> Sources:
+    """Open a run folder or prefix. Raises StorageError when it is none or is damaged."""
+    opened = open_run(run_path)
+    storage = opened.run.storage
+    paths = {name: path for stage in STAGES for name, path in stage_files(storage, stage).items()}
+    success = read_success(storage)
+    current = success_content(opened.run, opened.commits)["commits_sha256"]
+    return Sources(
+        opened.run,
+        opened.commits,
+        opened.balance,
+        success is not None and success.commits_sha256 == current,
+        {name: storage.read(path) for name, path in paths.items()},
+        _made_from(opened.run) if "ranking" in paths else {},
+    )
+
+
+def _made_from(run: Run) -> dict[str, Any]:
+    """What `ranking/_SUCCESS.json` says about its inputs."""
+    path = f"ranking/{SUCCESS_PATH}"
+    try:
+        return dict(json.loads(run.storage.read(path))["made_from"])
+    except (ValueError, KeyError, TypeError):
+        raise StorageError(f"{run.storage.uri}/{path}: damaged. Run `python -m jobs.rank` again.") from None
