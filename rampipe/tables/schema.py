@@ -136,7 +136,7 @@ def load_schema(schema_id: str) -> TableSchema:
             nullable=column["nullable"],
             meaning=column["meaning"],
             unit=column.get("unit"),
-            range=tuple(column["range"]) if "range" in column else None,
+            range=(float(column["range"][0]), float(column["range"][1])) if "range" in column else None,
         )
         for column in raw["columns"]
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rampipe.errors import StorageError
 
 TMP_FOLDER = "_tmp"
 
 
+@runtime_checkable
 class Storage(Protocol):
     """Files below one root. Paths are relative, with `/`; a path that would leave the root is refused."""
 
