@@ -116,7 +116,7 @@ class _Cells:
     known: pl.DataFrame
     domains: tuple[str, ...]
     heads: list[HeadId]
-    head_index: Int64[np.ndarray, "layer head"]
+    head_index: Int64[np.ndarray, "layer head_of_layer"]
     values: Float64[np.ndarray, "sample head"]
     state: UInt8[np.ndarray, "sample head"]
     elsewhere: Int64[np.ndarray, "domain head"]
@@ -145,9 +145,8 @@ class _Cells:
         value = batch.get_column("value").fill_null(np.nan).to_numpy()
         if not np.isfinite(value[defined]).all():
             wrong = int(np.flatnonzero(defined & ~np.isfinite(value))[0])
-            raise DataError(
-                f"head_stats: {self._name(sample[wrong], head[wrong])}: value {value[wrong]} is not finite."
-            )
+            name = self._name(int(sample[wrong]), int(head[wrong]))
+            raise DataError(f"head_stats: {name}: value {value[wrong]} is not finite. Run verify on the run.")
         self.values[sample, head] = value
         self.state[sample, head] = np.where(defined, _VALUE, _NULL)
         domain = batch.get_column("domain_index").to_numpy()[defined]

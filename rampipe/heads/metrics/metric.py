@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
 from rampipe.types import QueryGroup
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A number per (sample, head), derived from the sufficient statistics of `head_stats`.
 
