@@ -1,0 +1,257 @@
+"""The only file that knows Ray: starts or joins a cluster, and carries out what the scheduler asks for.
+
+Ray is told to retry nothing (`max_restarts=0, max_task_retries=0`): attempts are counted by the scheduler.
+RAY_ADDRESS joins a running cluster, as `ray job submit` sets it; without it, a private one is started on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rampipe.config import RunConfig
+from rampipe.engine.events import (
+    Action,
+    ActorDied,
+    ActorDraining,
+    ActorFailedToStart,
+    ActorReady,
+    Assign,
+    Event,
+    GiveUp,
+    KillActor,
+    StartActor,
+    Task,
+    TaskDone,
+    TaskFailed,
+    Tick,
+)
+from rampipe.engine.failures import death_cause, failure_cause, is_job_level, start_cause
+from rampipe.engine.placement import Node, count_replicas
+from rampipe.engine.progress import Progress
+from rampipe.engine.scheduler import Limits, Scheduler
+from rampipe.errors import ClusterError
+from rampipe.types import Unit
+
+TICK_S = 0.5
+DRAIN_POLL_S = 5.0
+OBJECT_STORE_BYTES = 128 << 20
+"""Of a private cluster: only descriptions of units and commit records pass through it."""
+
+WorkerFactory = Callable[..., Any]
+"""The class of the actors: `Worker`, or what tests make of it."""
+
+
+def run_units(
+    config: RunConfig,
+    units: Sequence[Unit],
+    *,
+    worker: Callable[[], tuple[WorkerFactory, dict[str, Any]]],
+    progress: Progress,
+) -> None:
+    """Run and commit every unit, or raise ClusterError with the cause; what was committed stays.
+
+    worker: gives the actors' class and the arguments of its constructor. Called only when the resources are there.
+    """
+    with _joined_cluster():
+        num_replicas = min(count_replicas(config.cluster, _nodes()), len(units))
+        limits = Limits(min_deadline_s=config.cluster.min_deadline_s, start_timeout_s=config.cluster.start_timeout_s)
+        rows = {unit.unit_id: range(unit.row_start, unit.row_stop) for unit in units}
+        scheduler = Scheduler(rows, num_actors=num_replicas, limits=limits)
+        actors = _Actors(config, {unit.unit_id: unit for unit in units}, worker())
+        try:
+            _loop(scheduler, actors, progress)
+        finally:
+            actors.close()
+
+
+def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress) -> None:
+    actions = scheduler.start(time.monotonic())
+    while True:
+        for action in actions:
+            if isinstance(action, GiveUp):
+                raise ClusterError(f"{action.cause}. What is committed is kept; the same command goes on from there.")
+            actors.do(action)
+        if scheduler.finished:
+            return
+        actions = []
+        for event in [*actors.wait(), Tick()]:
+            num_done = scheduler.ledger.num_done
+            actions += scheduler.handle(event, time.monotonic())
+            if scheduler.ledger.num_done > num_done and isinstance(event, TaskDone):
+                record = actors.records[event.task.task_id]
+                progress.add(num_ok=record["num_ok"], num_errors=record["num_errors"])
+        actors.records.clear()
+        progress.beat(num_replicas=scheduler.fleet.num_ready)
+
+
+class _Actors:
+    """Handles of the actors, the calls in flight, and what came of them, in the scheduler's words."""
+
+    def __init__(self, config: RunConfig, units: dict[int, Unit], worker: tuple[WorkerFactory, dict[str, Any]]) -> None:
+        import ray
+
+        factory, self._arguments = worker
+        self._class: Any = ray.remote(factory).options(  # pyright: ignore[reportCallIssue, reportArgumentType]
+            num_cpus=config.cluster.cpus_per_replica,
+            num_gpus=config.cluster.gpus_per_replica,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=1,
+        )
+        self._units = units
+        self._handles: dict[int, Any] = {}
+        self._calls: dict[Any, Task | int] = {}
+        """A task, or the number of an actor that is starting, by the reference of its answer."""
+        self._nodes: dict[int, str] = {}
+        self._next_drain_poll_s = 0.0
+        self.records: dict[int, Any] = {}
+        """Commit records of the calls that were answered last, by task."""
+
+    def do(self, action: Action) -> None:
+        """Carry out an action other than GiveUp."""
+        match action:
+            case StartActor(actor):
+                self._handles[actor] = self._class.remote(**self._arguments)
+                self._calls[self._handles[actor].__ray_ready__.remote()] = actor
+            case KillActor(actor):
+                self._drop(actor)
+            case Assign(task):
+                self._call(task)
+            case _:
+                raise AssertionError(action)
+
+    def wait(self) -> list[Event]:
+        """What happened within the next half second, answers before deaths: a unit that was answered is not blamed."""
+        import ray
+
+        if not self._calls:
+            time.sleep(TICK_S)
+            return []
+        references = list(self._calls)
+        ready, _ = ray.wait(references, num_returns=1, timeout=TICK_S)
+        if ready:
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        events = [event for reference in ready for event in self._translate(reference)]
+        return sorted([*events, *self._draining()], key=lambda event: isinstance(event, ActorDied))
+
+    def close(self) -> None:
+        """End all actors."""
+        for actor in list(self._handles):
+            self._drop(actor)
+
+    def _call(self, task: Task) -> None:
+        handle, unit = self._handles.get(task.actor), self._units[task.unit]
+        if handle is None:  # died in the same round: its death is on its way to the scheduler
+            return
+        if task.rows is None:
+            reference = handle.run_unit.remote(unit, attempt=task.attempt, skip=task.skip)
+        else:
+            reference = handle.probe.remote(unit, task.rows, skip=task.skip)
+        self._calls[reference] = task
+
+    def _translate(self, reference: Any) -> Iterator[Event]:
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        call = self._calls.pop(reference, None)
+        if call is None:  # of an actor whose death was reported by an earlier reference
+            return
+        actor = call if isinstance(call, int) else call.actor
+        try:
+            answer: Any = ray.get(reference)
+        except RayTaskError as error:
+            yield from self._task_error(call, error)
+        except RayError as error:
+            if getattr(error, "preempted", False):
+                yield ActorDraining(actor)
+            self._drop(actor)
+            if isinstance(call, int):
+                yield ActorFailedToStart(actor, start_cause(str(error)))
+            else:
+                yield ActorDied(actor, death_cause(str(error)))
+        else:
+            if isinstance(call, int):
+                self._nodes[call] = _node_of(self._handles[call])
+                yield ActorReady(call)
+            else:
+                self.records[call.task_id] = answer
+                yield TaskDone(call)
+
+    def _task_error(self, call: Task | int, error: Any) -> Iterator[Event]:
+        cause = failure_cause(error.cause, str(error))
+        if isinstance(call, int):
+            self._drop(call)
+            yield ActorFailedToStart(call, cause)
+        else:
+            yield TaskFailed(call, cause, job_level=is_job_level(error.cause))
+
+    def _drop(self, actor: int) -> None:
+        """Forget an actor and its calls, and make sure that it is gone: one that is only unreachable may still run."""
+        import ray
+
+        handle = self._handles.pop(actor, None)
+        if handle is not None:
+            ray.kill(handle, no_restart=True)
+        gone = [ref for ref, call in self._calls.items() if (call if isinstance(call, int) else call.actor) == actor]
+        for reference in gone:
+            del self._calls[reference]
+
+    def _draining(self) -> list[Event]:
+        """Actors on nodes that Ray is about to take away."""
+        if time.monotonic() < self._next_drain_poll_s:
+            return []
+        self._next_drain_poll_s = time.monotonic() + DRAIN_POLL_S
+        draining = set(_state().get_draining_nodes())
+        return [ActorDraining(actor) for actor in self._handles if self._nodes.get(actor) in draining]
+
+
+@contextmanager
+def _joined_cluster() -> Generator[None]:
+    """Use the cluster that this process is connected to, that of RAY_ADDRESS, or a private one that ends with us."""
+    # Read when ray is imported: without it, a private cluster listens on all interfaces.
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(**quiet)
+        else:
+            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        address = os.environ.get("RAY_ADDRESS", "a private cluster")
+        raise ClusterError(f"Ray at {address} cannot be used: {str(error).splitlines()[0][:300]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _nodes() -> list[Node]:
+    """Resources of the living nodes, or of all that an autoscaler may start when those are more."""
+    import ray
+
+    alive: list[Node] = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    groups = _state().get_cluster_config().node_group_configs
+    possible: list[Node] = [dict(group.resources) for group in groups for _ in range(max(0, group.max_count))]
+    return possible if len(possible) > len(alive) else alive
+
+
+def _node_of(handle: Any) -> str:
+    return _state().actor_table(handle._actor_id.hex()).get("Address", {}).get("NodeID", "")
+
+
+def _state() -> Any:
+    """Ray's view of its cluster. Private, and the version of Ray is pinned: the public API lacks draining nodes."""
+    import ray._private.state
+
+    return ray._private.state.state

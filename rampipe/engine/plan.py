@@ -1,0 +1,127 @@
+"""What a run will do, before any device is used: its units, its fingerprint and how much it will write."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from rampipe.config import DataConfig, RunConfig
+from rampipe.data import Shard, Source
+from rampipe.errors import DataError
+from rampipe.models.checkpoint import find_checkpoint
+from rampipe.models.identity import model_identity, model_slug
+from rampipe.tables.commit import CommitRecord
+from rampipe.tables.run import RunSpec
+from rampipe.tables.schema import load_schema
+from rampipe.types import Unit
+
+BATCH_RULE = "windows of 4 x batch_tokens rows in order, within a window by length"
+"""Part of the fingerprint: padding changes the last bits of a result, so who shares a batch must never change."""
+
+_TEXT_BYTES = 4
+"""A repeated text costs a dictionary code per row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is left of a run. `num_bytes`: head_stats before compression. `seconds`: None until a unit was timed."""
+
+    num_units: int
+    num_samples: int
+    num_rows: int
+    num_bytes: int
+    seconds: float | None
+
+
+def make_spec(config: RunConfig, source: Source) -> RunSpec:
+    """Units and fingerprint of a run. Reads every shard's footer and every weight file once.
+
+    Raises DataError when there is no sample, ModelError when the checkpoint cannot be read.
+    """
+    units, shards = cut_units(source.shards(), unit_samples=config.capture.unit_samples, limit=config.data.limit)
+    if not units:
+        raise DataError(
+            f"data.path {config.data.path}: no sample in split {config.data.split!r}. Check data.path and data.split."
+        )
+    return RunSpec(
+        model_slug=model_slug(config.model),
+        dataset_slug=_dataset_slug(config.data),
+        inputs=_inputs(config, shards),
+        units=units,
+        queries=config.capture.queries,
+        num_heads=count_heads(config),
+    )
+
+
+def cut_units(
+    shards: Iterable[Shard], *, unit_samples: int, limit: int | None = None
+) -> tuple[tuple[Unit, ...], list[Shard]]:
+    """Units of at most `unit_samples` rows within one shard, and the shards that they touch.
+
+    limit: samples in all; the first ones are taken.
+    """
+    units, touched, left = list[Unit](), list[Shard](), limit
+    for shard in shards:
+        num_rows = shard.num_rows if left is None else min(left, shard.num_rows)
+        for start in range(0, num_rows, unit_samples):
+            units.append(Unit(len(units), shard.path, start, min(start + unit_samples, num_rows)))
+        touched += [shard] if num_rows else []
+        left = None if left is None else left - num_rows
+    return tuple(units), touched
+
+
+def count_heads(config: RunConfig) -> int:
+    """(layer, head) pairs of the decoder's softmax attention, from the checkpoint's configuration alone."""
+    from transformers import AutoConfig
+
+    text = AutoConfig.from_pretrained(
+        find_checkpoint(config.model), trust_remote_code=False, local_files_only=True
+    ).get_text_config(decoder=True)
+    kinds: Sequence[str] = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    num_layers = sum(kind in ("full_attention", "sliding_attention", "chunked_attention") for kind in kinds)
+    return num_layers * text.num_attention_heads
+
+
+def estimate(spec: RunSpec, commits: Mapping[int, CommitRecord], *, num_replicas: int | None) -> Estimate:
+    """What is left, after `commits`. The time is from their own seconds, for `num_replicas` that work in parallel."""
+    todo = [unit for unit in spec.units if unit.unit_id not in commits]
+    num_samples = sum(unit.num_samples for unit in todo)
+    num_rows = num_samples * len(spec.queries) * spec.num_heads
+    timed = [
+        commit.seconds / (commit.num_ok + commit.num_errors)
+        for commit in commits.values()
+        if commit.num_ok + commit.num_errors
+    ]
+    seconds = statistics.median(timed) * num_samples / num_replicas if timed and num_replicas else None
+    return Estimate(len(todo), num_samples, num_rows, num_rows * _row_bytes(), seconds)
+
+
+def _row_bytes() -> int:
+    types = (column.type for column in load_schema("head_stats.v1").columns)
+    return sum(kind.bit_width // 8 if str(kind) != "string" else _TEXT_BYTES for kind in types)
+
+
+def _dataset_slug(config: DataConfig) -> str:
+    name = PurePosixPath(config.path.rstrip("/")).name if config.source == "samples" else config.source
+    return "-".join(part for part in (name or config.source, config.split) if part)
+
+
+def _inputs(config: RunConfig, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Everything that changes numbers; where things are and how many replicas work does not."""
+    capture = config.capture.model_dump(mode="json", exclude={"queries"})
+    return {
+        "model": model_identity(config.model),
+        "data": {
+            "source": config.data.source,
+            "shards": {
+                shard.path: {"rows": shard.num_rows, "bytes": shard.num_bytes, "digest": shard.digest}
+                for shard in shards
+            },
+        },
+        "prompt": config.prompt.model_dump(mode="json"),
+        "evidence": config.evidence.model_dump(mode="json"),
+        "capture": {**capture, "batch_rule": BATCH_RULE},
+    }

@@ -1,0 +1,165 @@
+"""One replica at work: a unit in, a commit record out. It knows nothing of Ray.
+
+The same unit gives the same bytes: batches are composed of the unit's own rows, whoever runs it and whenever.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+
+from rampipe.config import RunConfig
+from rampipe.data import ReadResult, open_source
+from rampipe.engine.events import SkippedRow
+from rampipe.engine.prefetch import prefetch
+from rampipe.errors import SampleError
+from rampipe.models.loading import load_replica
+from rampipe.tables.commit import Provenance, commit_unit, find_commit
+from rampipe.tables.rows import SampleFailure, SampleResult
+from rampipe.tables.run import library_versions
+from rampipe.tables.storage import open_storage
+from rampipe.trials.batches import compose_batches
+from rampipe.trials.measure import measure
+from rampipe.trials.trial import Trial, prepare
+from rampipe.types import Sample, Unit
+
+WINDOW_BATCHES = 4
+"""Rows are prepared, in order, until they fill so many batches; those are then composed by length and measured while
+the next rows are prepared. More batches mean less padding and more memory."""
+
+_SKIP_CODES = {"died": "killed_worker", "hung": "hung_worker", "raised": "raised_in_worker"}
+
+
+class _Prepared(NamedTuple):
+    row: int
+    sample_id: str
+    trial: Trial | SampleError
+
+
+class _Outcome(NamedTuple):
+    row: int
+    sample_id: str
+    result: SampleResult | SampleError
+
+
+class Worker:
+    """Loads the model once, then runs units. Raises ModelError when it cannot be loaded."""
+
+    def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
+        self._config = config
+        self._fingerprint = fingerprint
+        self._storage = open_storage(run_uri)
+        self._source = open_source(config.data)
+        on_cpu = config.cluster.gpus_per_replica == 0
+        self._replica = load_replica(
+            config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica
+        )
+
+    def run_unit(self, unit: Unit, *, attempt: int, skip: Sequence[SkippedRow] = ()) -> dict[str, Any]:
+        """Measure and commit a unit; returns its commit record. A unit that is committed already is not run again.
+
+        skip: rows that become error rows without being touched, beyond reading their id.
+        Raises StorageError, DataError or ModelError when no sample is to blame.
+        """
+        committed = find_commit(self._storage, fingerprint=self._fingerprint, unit=unit)
+        if committed is not None:
+            return asdict(committed)
+        started_s = time.monotonic()
+        outcomes = self._outcomes(unit, range(unit.row_start, unit.row_stop), skip)
+        record = commit_unit(
+            self._storage,
+            fingerprint=self._fingerprint,
+            unit=unit,
+            results=[outcome.result for outcome in outcomes if isinstance(outcome.result, SampleResult)],
+            failures=[
+                SampleFailure(
+                    sample_id=outcome.sample_id,
+                    shard=unit.shard,
+                    row=outcome.row,
+                    stage=outcome.result.stage,
+                    code=outcome.result.code,
+                    message=str(outcome.result),
+                )
+                for outcome in outcomes
+                if isinstance(outcome.result, SampleError)
+            ],
+            provenance=Provenance(
+                attempt=attempt,
+                node=socket.gethostname(),
+                device=_device_name(self._replica.device),
+                versions=library_versions(),
+                seconds=time.monotonic() - started_s,
+            ),
+        )
+        return asdict(record)
+
+    def probe(self, unit: Unit, rows: range, *, skip: Sequence[SkippedRow] = ()) -> None:
+        """Measure some rows of a unit and forget the result: does the process survive them?"""
+        self._outcomes(unit, rows, skip)
+
+    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[_Outcome]:
+        """Every row once, in order."""
+        outcomes, window = list[_Outcome](), dict[int, _Prepared]()
+        num_tokens = 0
+        for prepared in self._prepare_all(unit, rows, skip):
+            if isinstance(prepared.trial, SampleError):
+                outcomes.append(_Outcome(*prepared[:2], prepared.trial))
+                continue
+            window[prepared.row] = prepared
+            num_tokens += prepared.trial.num_tokens
+            if num_tokens >= WINDOW_BATCHES * self._config.capture.batch_tokens:
+                outcomes += self._measure_window(window)
+                window, num_tokens = {}, 0
+        outcomes += self._measure_window(window)
+        return sorted(outcomes, key=lambda outcome: outcome.row)
+
+    def _prepare_all(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> Iterator[_Prepared]:
+        skipped = {row.row: row for row in skip}
+
+        def prepare_one(read: ReadResult) -> _Prepared:
+            if read.row in skipped:
+                return _Prepared(read.row, read.sample_id, _skip_error(read.sample_id, skipped[read.row]))
+            return _Prepared(read.row, read.sample_id, self._prepare(read.sample))
+
+        num_threads = max(1, int(self._config.cluster.cpus_per_replica))
+        reads = self._source.read(unit.shard, rows.start, rows.stop)
+        return prefetch(reads, prepare_one, num_threads=num_threads, num_ahead=2 * num_threads + 2)
+
+    def _prepare(self, sample: Sample | SampleError) -> Trial | SampleError:
+        if isinstance(sample, SampleError):
+            return sample
+        try:
+            return prepare(self._replica, sample, config=self._config)
+        except SampleError as error:
+            return error
+
+    def _measure_window(self, window: dict[int, _Prepared]) -> list[_Outcome]:
+        trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
+        outcomes = list[_Outcome]()
+        num_tokens = {row: trial.num_tokens for row, trial in trials.items()}
+        for batch in compose_batches(num_tokens, batch_tokens=self._config.capture.batch_tokens):
+            results = measure(self._replica, [trials[row] for row in batch], config=self._config.capture)
+            outcomes += [
+                _Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)
+            ]
+        return outcomes
+
+
+def _skip_error(sample_id: str, skipped: SkippedRow) -> SampleError:
+    """The same text in every run: what a killed process says holds ids of processes and nodes."""
+    what = {
+        "died": "ends every worker that measures it, probably by exhausting memory or crashing a decoder",
+        "hung": "makes every worker that measures it hang",
+        "raised": f"raises in every worker that measures it ({skipped.cause})",
+    }[skipped.kind]
+    message = f"sample {sample_id}: {what}. Look at its images and length. Sample skipped."
+    return SampleError(message, stage="engine", code=_SKIP_CODES[skipped.kind])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
