@@ -1,0 +1,34 @@
+"""Batches depend on the unit alone, lose nobody and stay within the budget."""
+
+from __future__ import annotations
+
+import random
+
+from rampipe.trials.batches import compose_batches
+
+
+def test_fills_by_length_up_to_the_padded_budget():
+    lengths = {0: 50, 1: 10, 2: 30, 3: 10, 4: 31}
+    assert compose_batches(lengths, batch_tokens=90) == [[1, 3, 2], [4], [0]]
+    assert compose_batches(lengths, batch_tokens=89) == [[1, 3], [2, 4], [0]]
+
+
+def test_prompt_over_the_budget_is_alone():
+    assert compose_batches({7: 500, 3: 600, 1: 5}, batch_tokens=100) == [[1], [7], [3]]
+
+
+def test_nothing_gives_nothing():
+    assert compose_batches({}, batch_tokens=100) == []
+
+
+def test_order_of_arrival_does_not_matter():
+    generator = random.Random(0)
+    lengths = {row: generator.choice([40, 80, 160]) for row in range(64)}
+    expected = compose_batches(lengths, batch_tokens=512)
+    arrived = list(lengths.items())
+    for _ in range(20):
+        generator.shuffle(arrived)
+        assert compose_batches(dict(arrived), batch_tokens=512) == expected
+    assert sorted(row for batch in expected for row in batch) == list(range(64))
+    assert all(len(batch) * max(lengths[row] for row in batch) <= 512 for batch in expected)
+    assert compose_batches({**lengths, 0: 500}, batch_tokens=512) != expected
