@@ -69,7 +69,9 @@ def _check_size(size: tuple[int, int], *, name: str, max_pixels: int) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.load()
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    rgb = image.copy() if image.mode == "RGB" else image.convert("RGB")
+    rgb.info = {}  # an EXIF orientation left in here would be applied by some image processors, behind our boxes
+    return rgb
 
 
 def _error(message: str, code: str) -> SampleError:

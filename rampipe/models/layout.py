@@ -38,6 +38,9 @@ class Layout:
     """(image, x0, y0, x1, y1) of each visual token: index into `Sample.images`, pixels of the stored image."""
     image_sizes: tuple[tuple[int, int], ...]
     """(width, height) of each of `Sample.images`."""
+    flags: tuple[str, ...]
+    """`question_merged`: the question's first token also holds characters before it, so the null prompt's context
+    differs there. A line break at the end of the context avoids it."""
 
     def tokens_of(self, start: int, stop: int) -> Bool[Tensor, " token"]:
         """Tokens that overlap characters start to stop of the prompt's text."""
@@ -77,7 +80,8 @@ def lay_out(
     spans = rendered.spans[of_context]
     image_spans = [span for span, part in zip(spans, context, strict=True) if part is None]
     positions, boxes = _place_images(replica, prompt_ids, offsets, spans=image_spans, features=features)
-    question_tokens = overlapping(offsets, rendered.spans[0 if is_first else -1]).nonzero().flatten().tolist()
+    asked = rendered.spans[0 if is_first else -1]
+    question_tokens = overlapping(offsets, asked).nonzero().flatten().tolist()
     if not question_tokens:
         raise _error(sample, "the question has no tokens. Ask something", "question_empty")
     return Layout(
@@ -90,6 +94,7 @@ def lay_out(
         visual_positions=positions,
         token_boxes=boxes,
         image_sizes=features.sizes,
+        flags=("question_merged",) if int(offsets[question_tokens[0], 0]) < asked[0] else (),
     )
 
 

@@ -94,7 +94,7 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
         num_prompt_tokens=layout.num_prompt_tokens,
         visual_positions=layout.visual_positions,
         token_boxes=layout.token_boxes,
-        flags=found.flags,
+        flags=tuple(sorted((*found.flags, *layout.flags))),
     )
 
 

@@ -106,7 +106,8 @@ def _visual_tokens(
         raise SampleError(
             f"{name}: image {image} has no evidence token (its box of {box[2] - box[0]:g}x{box[3] - box[1]:g} px "
             f"covers at most {float(shares.max()):.1%} of a token's {width:.0f}x{height:.0f} px; "
-            f"evidence.min_overlap is {config.min_overlap:g}). Set evidence.min_overlap=0 to keep any touched patch. Sample skipped.",
+            f"evidence.min_overlap is {config.min_overlap:g}). "
+            "Set evidence.min_overlap=0 to keep any touched patch. Sample skipped.",
             stage="regions",
             code="evidence_too_small",
         )

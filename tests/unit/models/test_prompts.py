@@ -66,6 +66,12 @@ def test_null_question_shares_the_context(tiny, make_sample):
     assert _decode(tiny, null, null.query_positions("question")) == "N / A"
 
 
+def test_question_glued_to_the_context_is_flagged(tiny, make_sample):
+    glued, apart = _encode(tiny, make_sample("the dog")), _encode(tiny, make_sample("the dog\n"))
+    assert "question_merged" in glued.flags
+    assert "question_merged" not in apart.flags
+
+
 def test_answer_rows_predict_the_answer(tiny, make_sample):
     sample = make_sample(0)
     bare, prompt = _encode(tiny, sample), _encode(tiny, sample, answer="yes no")
