@@ -31,7 +31,7 @@ OUTLINE = "#0072b2"
 class Example:
     """One image of one sample as one head saw it; a row of `examples.v1`.
 
-    token_boxes: pixels of the image, half open. weights: the head's attention to each token, mean over query rows.
+    evidence_boxes, token_boxes: (x0, y0, x1, y1) in pixels of the image, half open. weights: the head's attention to each token, mean over query rows.
     mass_evidence: the head's mass on all evidence of the sample, from `head_stats`; null when it is not there.
     """
 
@@ -44,9 +44,9 @@ class Example:
     query: str
     image: int
     image_png: bytes
-    evidence_boxes: Float[np.ndarray, "box 4"]
-    token_boxes: Float[np.ndarray, "token 4"]
-    weights: Float[np.ndarray, " token"]
+    evidence_boxes: Float[np.ndarray, "box side"]
+    token_boxes: Float[np.ndarray, "token side"]
+    weights: Float[np.ndarray, " weight"]
     mass_evidence: float | None
 
     @property
@@ -62,6 +62,7 @@ def attention_map(example: Example, *, theme: Theme) -> bytes:
 
     Raises DataError when the image cannot be decoded or boxes and weights do not fit each other.
     """
+    _check(example)
     grey = _decode(example)
     height, width = grey.shape
     height_in = float(np.clip(WIDTH_IN * height / width, 0.7, MAX_HEIGHT_IN))
@@ -91,14 +92,20 @@ def _decode(example: Example) -> np.ndarray:
         raise DataError(f"{place}: cannot be decoded ({type(error).__name__}). Run the examples stage again.") from None
 
 
+def _check(example: Example) -> None:
+    """Boxes and weights fit each other: the type of the column cannot say so."""
+    shapes = (example.weights.shape, example.token_boxes.shape, example.evidence_boxes.shape)
+    fits = shapes[1] == (len(example.weights), 4) and shapes[2][1] == 4
+    if not fits or not all(np.isfinite(array).all() for array in (example.weights, example.token_boxes)):
+        raise DataError(
+            f"examples: sample {example.sample_id}, head {example.head}: weights, token boxes and evidence boxes of "
+            f"shapes {shapes}; wanted one finite weight per (x0, y0, x1, y1). Run the examples stage again."
+        )
+
+
 def _tint(axes: Axes, example: Example) -> None:
     """Opacity is weight over the largest weight: a flat map looks flat, a peak stands out."""
     weights, boxes = example.weights, example.token_boxes
-    if boxes.shape != (len(weights), 4) or not np.isfinite(weights).all():
-        raise DataError(
-            f"examples: sample {example.sample_id}, head {example.head}: {len(weights)} weights for token boxes of "
-            f"shape {boxes.shape}; wanted one finite weight per (x0, y0, x1, y1). Run the examples stage again."
-        )
     if not len(weights) or weights.max() <= 0:
         return
     colours = np.tile(np.array(to_rgba(HEAT)), (len(weights), 1))

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from rampipe.report.drawn import Drawn, drawn
 from rampipe.report.examples import examples_section
 from rampipe.report.glossary import GLOSSARY
 from rampipe.report.ranked import Ranked, ranked_scopes
-from rampipe.report.sources import Sources, read_sources
+from rampipe.report.sources import Sources, rampipe_version, read_sources
 from rampipe.report.stability import stability_section
 from rampipe.report.top_heads import TopHeads, top_heads
 from rampipe.tables.storage import Storage
@@ -79,7 +78,7 @@ def render(sources: Sources) -> tuple[str, list[Drawn]]:
         _environment()
         .get_template("page.html.j2")
         .render(
-            version=version("rampipe"),
+            version=rampipe_version(),
             css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
             header=_header(sources, ranked),
             warnings=summary.warnings(sources),

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import polars as pl
@@ -24,7 +23,7 @@ from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.parquet import parse
 from rampipe.tables.read import open_run
 from rampipe.tables.record import CommitRecord
-from rampipe.tables.run import RUN_PATH, Run
+from rampipe.tables.run import RUN_PATH, Run, library_versions
 from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.types import HeadId
 
@@ -91,7 +90,7 @@ class Sources:
 
     def digest(self) -> str:
         """SHA-256 over everything the page shows: equal digests give equal pages."""
-        digest = hashlib.sha256(f"page {PAGE_VERSION}, rampipe {version('rampipe')}\n".encode())
+        digest = hashlib.sha256(f"page {PAGE_VERSION}, rampipe {rampipe_version()}\n".encode())
         digest.update(self.run.storage.read(RUN_PATH))
         digest.update(f"finished {self.finished} {json.dumps(self.ranking_from, sort_keys=True)}\n".encode())
         for record in self.commits.values():
@@ -127,6 +126,11 @@ def read_sources(run_path: str) -> Sources:
         {name: storage.read(path) for name, path in paths.items()},
         _made_from(opened.run) if "ranking" in paths else {},
     )
+
+
+def rampipe_version() -> str:
+    """The installed version; `source` for a checkout that is not installed."""
+    return library_versions(("rampipe",)).get("rampipe", "source")
 
 
 def _made_from(run: Run) -> dict[str, Any]:
