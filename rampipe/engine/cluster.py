@@ -241,7 +241,8 @@ def _nodes() -> list[Node]:
     import ray
 
     alive: list[Node] = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-    groups = _state().get_cluster_config().node_group_configs
+    autoscaler = _state().get_cluster_config()
+    groups = autoscaler.node_group_configs if autoscaler is not None else ()
     possible: list[Node] = [dict(group.resources) for group in groups for _ in range(max(0, group.max_count))]
     return possible if len(possible) > len(alive) else alive
 
