@@ -180,16 +180,15 @@ def test_qwen2_5_vl_is_the_same_family(folder, tiny):
 
 
 def test_broken_torchvision_does_not_matter(tiny_folder, tmp_path):
-    """In a fresh process, with a torchvision first on the path that raises; its twin shows that it does break."""
+    """In a fresh process with a torchvision that raises: transformers alone fails, then we load all the same."""
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("raise RuntimeError('operator nms does not exist')")
-    root = Path(__file__).parents[3]
-    start = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]\n"
-    load = (
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "try:\n    from transformers import Qwen2VLForConditionalGeneration\nexcept ImportError:\n    print('broken')\n"
         "from rampipe.models.loading import load_replica\nfrom rampipe.config import ModelConfig\n"
-        f"load_replica(ModelConfig(path={str(tiny_folder)!r}), device='cpu')\n"
+        f"load_replica(ModelConfig(path={str(tiny_folder)!r}), device='cpu')\nprint('loaded')\n"
     )
-    broken = "from transformers import Qwen2VLForConditionalGeneration\n"
-    for code, expected in ((load, 0), (broken, 1)):
-        done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
-        assert done.returncode == expected, done.stderr[-2000:]
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout.split() == ["broken", "loaded"], done.stderr[-2000:]
