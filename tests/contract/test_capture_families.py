@@ -45,8 +45,7 @@ def test_statistics_are_those_of_eager_attention(family, implementation, padding
         assert sorted(recorder.layers) == list(range(3))
         assert recorder.has_learned_sink == (family == "gpt_oss_sinks")
         assert worst(recorder, references) < TOLERANCE
-    if family != "gemma2_softcap":  # capped logits cannot peak
-        assert max(float(reference.mass.max()) for reference in references) > 0.9
+    assert max(float(reference.mass.max()) for reference in references) > 0.7  # boosted: not near uniform
 
 
 @pytest.mark.parametrize(("family", "implementation"), CASES)
