@@ -13,7 +13,7 @@ from rampipe.tables.card import write_card
 from rampipe.tables.fingerprint import fingerprint
 from rampipe.tables.record import CommitRecord, read_commits
 from rampipe.tables.run import Run
-from rampipe.tables.storage import TMP_FOLDER, Storage
+from rampipe.tables.storage import Storage
 
 SUCCESS_PATH = "_SUCCESS.json"
 
@@ -43,8 +43,6 @@ def finish_run(run: Run) -> Success:
             f"{account.num_errors} errors of {account.num_samples} samples, {account.num_rows} rows. "
             f"{'; '.join(account.problems[:5])}. Run the same command again; it goes on where it stopped."
         )
-    for path in run.storage.list(TMP_FOLDER):
-        run.storage.delete(path)
     write_card(run, account)
     content = success_content(run, commits)
     run.storage.publish(SUCCESS_PATH, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")

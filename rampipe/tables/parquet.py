@@ -18,15 +18,16 @@ METADATA_PREFIX = "rampipe."
 
 
 def to_bytes(table: pa.Table, *, metadata: Mapping[str, str]) -> bytes:
-    """Serialise a table; the same table and metadata give the same bytes. Keys are stored as `rampipe.<key>`."""
+    """Serialise a table; the same table and metadata give the same bytes. Keys are stored as `rampipe.<key>`.
+
+    An empty table becomes a file without row groups: `datasets` refuses a row group of no rows.
+    """
     pairs = {f"{METADATA_PREFIX}{key}": value for key, value in sorted(metadata.items())}
     buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata(pairs).combine_chunks(),
-        buffer,
-        compression="zstd",
-        write_page_checksum=True,
-    )
+    whole = table.replace_schema_metadata(pairs).combine_chunks()
+    with pq.ParquetWriter(buffer, whole.schema, compression="zstd", write_page_checksum=True) as writer:
+        if whole.num_rows:
+            writer.write_table(whole)
     return buffer.getvalue()
 
 

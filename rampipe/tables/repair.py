@@ -9,7 +9,7 @@ from rampipe.tables.commit import quarantine
 from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.record import COMMITS_FOLDER, CommitRecord, read_commit
 from rampipe.tables.run import open_run_dir
-from rampipe.tables.storage import Storage
+from rampipe.tables.storage import TMP_FOLDER, Storage
 from rampipe.tables.verify import check_unit, strangers
 
 
@@ -24,7 +24,8 @@ class RepairReport:
 def repair(storage: Storage) -> RepairReport:
     """Quarantine damaged units, and files that no commit names. Intact units are not touched.
 
-    Only while no capture is running: it would move the files of a unit that is about to be committed.
+    Also clears `_tmp/`, where a killed process leaves its half-written file. Only while no capture is running: it would
+    take away the files of a unit that is about to be committed.
     """
     run = open_run_dir(storage)
     units = {unit.unit_id: unit for unit in run.units}
@@ -45,6 +46,8 @@ def repair(storage: Storage) -> RepairReport:
         moved.insert(0, SUCCESS_PATH)
     for path in moved:
         quarantine(storage, path, storage.read(path))
+    for path in storage.list(TMP_FOLDER):
+        storage.delete(path)
     return RepairReport(tuple(sorted({*units} - {*intact})), tuple(moved))
 
 

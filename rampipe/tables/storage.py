@@ -80,9 +80,9 @@ def probe(storage: Storage) -> None:
     Raises StorageError naming the place, before any device is used.
     """
     path = f"{TMP_FOLDER}/probe-{uuid.uuid4().hex}"
+    first = storage.publish(path, b"1")
     try:
-        first, second = storage.publish(path, b"1"), storage.publish(path, b"2")
-        kept = storage.read(path)
+        second, kept = storage.publish(path, b"2"), storage.read(path)
     finally:
         storage.delete(path)
     if not first or second or kept != b"1":
@@ -110,6 +110,7 @@ def explain(action: str, place: str, error: OSError) -> StorageError:
         errno.EROFS: "The file system is read-only: pass another folder with --out.",
         errno.EACCES: "Permission denied: pass a folder that you may write with --out.",
         errno.EPERM: "Not permitted here (hard links or writing): pass another folder with --out.",
+        errno.EEXIST: "A part of the path is a file: pass another folder with --out.",
         errno.ENOTDIR: "A part of the path is a file: pass another folder with --out.",
     }.get(error.errno or 0, "Check the path and the credentials, then run the same command again.")
     reason = error.strerror or str(error).splitlines()[0][:200] if str(error) else type(error).__name__
