@@ -25,7 +25,6 @@ def parse_row(row: Row) -> Sample:
     sample_id = row["sample_id"]
     images = tuple(StoredImage(bytes=image["bytes"], path=image["path"]) for image in _no_nulls(row, "images"))
     context = tuple(_part(part, index, len(images), sample_id) for index, part in enumerate(_no_nulls(row, "context")))
-    shown = {part.image for part in context} | {frame for part in context for frame in part.frames or ()}
     if not row["question"].strip():
         raise bad_row(sample_id, "the question is empty: there is no token whose attention could be read")
     choices = row["choices"]
@@ -38,7 +37,7 @@ def parse_row(row: Row) -> Sample:
         answers=tuple(_no_nulls(row, "answers")),
         choices=None if choices is None else tuple(_no_nulls(row, "choices")),
         evidence=tuple(
-            _evidence(piece, index, (context, shown), sample_id)
+            _evidence(piece, f"evidence[{index}]", context, sample_id)
             for index, piece in enumerate(_no_nulls(row, "evidence"))
         ),
     )
@@ -80,11 +79,8 @@ def _part(part: Row, index: int, num_images: int, sample_id: str) -> ContextPart
     return ContextPart(kind="video", frames=tuple(part["frames"]))
 
 
-def _evidence(
-    piece: Row, index: int, context_and_shown: tuple[tuple[ContextPart, ...], set[int | None]], sample_id: str
-) -> Evidence:
-    context, shown = context_and_shown
-    kind, where = piece["kind"], f"evidence[{index}]"
+def _evidence(piece: Row, where: str, context: tuple[ContextPart, ...], sample_id: str) -> Evidence:
+    kind = piece["kind"]
     if kind not in _EVIDENCE_FIELDS:
         raise bad_row(sample_id, f"{where}.kind = {kind!r} is none of {sorted(_EVIDENCE_FIELDS)}")
     for field in _EVIDENCE_FIELDS[kind]:
@@ -92,7 +88,7 @@ def _evidence(
             raise bad_row(sample_id, f"{where} of kind {kind!r} has no {field}")
     if kind == "text":
         return _text_evidence(piece, where, context, sample_id)
-    if piece["image"] not in shown:
+    if all(piece["image"] not in (part.image, *(part.frames or ())) for part in context):
         raise bad_row(sample_id, f"{where} lies in image {piece['image']}, which no part of the context shows")
     if kind == "image":
         return Evidence(kind="image", image=piece["image"])

@@ -18,7 +18,8 @@ def run_in_halves(
 ) -> list[Result | SampleError]:
     """`run(items)`, or of both halves when the device runs out of memory, and so on; results in the order of `items`.
 
-    Halves are padded less than the whole: statistics then differ in the last digits of a float, up to 1e-5 in float32. Code `out_of_memory` for a sample that does not fit alone.
+    Halves are padded less than the whole, which may take SDPA to another kernel: statistics then differ by rounding, up
+    to 1e-5 in float32. Code `out_of_memory` for a sample that does not fit alone.
     """
     try:
         return list(run(items))
