@@ -31,7 +31,8 @@ OUTLINE = "#0072b2"
 class Example:
     """One image of one sample as one head saw it; a row of `examples.v1`.
 
-    evidence_boxes, token_boxes: (x0, y0, x1, y1) in pixels of the image, half open. weights: the head's attention to each token, mean over query rows.
+    evidence_boxes, token_boxes: (x0, y0, x1, y1) in pixels of the image, half open.
+    weights: the head's attention to each token, mean over query rows.
     mass_evidence: the head's mass on all evidence of the sample, from `head_stats`; null when it is not there.
     """
 
@@ -44,7 +45,7 @@ class Example:
     query: str
     image: int
     image_png: bytes
-    evidence_boxes: Float[np.ndarray, "box side"]
+    evidence_boxes: Float[np.ndarray, "box edge"]
     token_boxes: Float[np.ndarray, "token side"]
     weights: Float[np.ndarray, " weight"]
     mass_evidence: float | None
@@ -76,7 +77,10 @@ def attention_map(example: Example, *, theme: Theme) -> bytes:
     axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink, family=FONT, pad=5, parse_math=False)
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
-    axes.set_axis_off()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=theme.rule, linewidth=0.8)
     return to_png(figure)
 
 

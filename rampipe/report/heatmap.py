@@ -51,10 +51,14 @@ def draw_heatmap(axes: Axes, grid: HeadGrid, *, title: str, norm: Normalize, the
     """Layers run upward from the input, heads to the right; CoRe heads are outlined, absent heads are grey."""
     colours = colormaps["PuOr_r" if norm.vmin else "viridis"].with_extremes(bad=theme.absent)
     image = axes.imshow(
-        np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, origin="lower", interpolation="nearest"
+        np.ma.masked_invalid(grid.values),
+        cmap=colours,
+        norm=norm,
+        origin="lower",
+        interpolation="nearest",
+        aspect="auto",
     )
     num_layers, num_heads = grid.values.shape
-    axes.set_aspect(min(max(0.75 * num_heads / num_layers, 0.4), 2.5))
     width = float(np.clip(36 / max(num_layers, num_heads), 0.5, 1.5))
     for head in grid.core:
         corner = (head.head - 0.5, head.layer - 0.5)

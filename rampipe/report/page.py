@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from rampipe.report.glossary import GLOSSARY
 from rampipe.report.ranked import Ranked, ranked_scopes
 from rampipe.report.sources import Sources, rampipe_version, read_sources
 from rampipe.report.stability import stability_section
+from rampipe.report.style import LIGHT
 from rampipe.report.top_heads import TopHeads, top_heads
 from rampipe.tables.storage import Storage
 
@@ -51,8 +51,8 @@ def write_report(run_path: str) -> str:
     made_from = sources.digest()
     if _is_current(storage, made_from):
         return page_place
-    html, shown = render(sources)
-    files = {PAGE_PATH: html.encode(), **{f"report/{figure.name}.png": figure.png for figure in shown}}
+    html, images = render(sources)
+    files = {PAGE_PATH: html.encode(), **images}
     record = {
         "made_from": made_from,
         "files": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(files.items())},
@@ -68,8 +68,8 @@ def write_report(run_path: str) -> str:
     return page_place
 
 
-def render(sources: Sources) -> tuple[str, list[Drawn]]:
-    """The page, and the figures to publish beside it."""
+def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
+    """The page, and the PNG files to publish beside it, by path."""
     ranked = _ranked(sources)
     where = _where(sources, ranked)
     domains = domains_section(sources, ranked)
@@ -94,7 +94,7 @@ def render(sources: Sources) -> tuple[str, list[Drawn]]:
         )
     )
     shown = [*where.figures, *domains.figures, *(figure for sample in examples.samples for figure in sample.figures)]
-    return html, [*shown, *_headline(sources, ranked)]
+    return html, {f"report/{figure.name}.png": figure.png for figure in shown} | _headline(sources, ranked)
 
 
 def _environment() -> Environment:
@@ -166,18 +166,12 @@ def _top(sources: Sources, ranked: Ranked | None) -> TopHeads:
     return top_heads(ranked.overall, confidence="percentiles of a bootstrap over contexts")
 
 
-def _headline(sources: Sources, ranked: Ranked | None) -> Sequence[Drawn]:
-    """The picture of a README: published beside the page, not shown on it."""
+def _headline(sources: Sources, ranked: Ranked | None) -> dict[str, bytes]:
+    """The picture of a README by path: published beside the page, not shown on it."""
     curve = ranked.overall.curve if ranked else None
     if ranked is None or curve is None:
-        return ()
+        return {}
     about = sources.run.inputs["run"]
     title = f"{about['model']} on {about['dataset']}: {curve.half_frac:.1%} of heads hold half the positive mass"
-    grid, metric = ranked.overall.grid, ranked.metric
-    return (
-        drawn(
-            "headline",
-            lambda theme: figures.headline(grid, curve, metric=metric, title=title, theme=theme),
-            alt=title,
-        ),
-    )
+    png = figures.headline(ranked.overall.grid, curve, metric=ranked.metric, title=title, theme=LIGHT)
+    return {"report/headline.png": png}

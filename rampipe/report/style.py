@@ -42,16 +42,17 @@ THEMES = (LIGHT, DARK)
 
 
 def new_figure(width_in: float, height_in: float, *, theme: Theme) -> Figure:
-    """An empty figure with a canvas of its own; constrained layout keeps labels inside."""
-    figure = Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout="constrained", facecolor=theme.paper)
-    FigureCanvasAgg(figure)
-    return figure
+    """An empty figure that no global state knows; constrained layout keeps labels inside."""
+    return Figure(figsize=(width_in, height_in), dpi=DOTS_PER_INCH, layout="constrained", facecolor=theme.paper)
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as PNG, without the library version that would make equal figures differ."""
+    """The figure as PNG, without the library version that would make equal figures differ.
+
+    The canvas writes the file itself: `savefig` draws everything twice.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -101,7 +101,7 @@ def facts(sources: Sources) -> list[Fact]:
 
 
 def _half_tile(ranked: Ranked | None) -> Tile:
-    label = "of heads hold half the positive mass"
+    label = "heads that hold half the positive mass"
     if ranked is None:
         return Tile(label, ABSENT, "not ranked yet: python -m jobs.rank RUN")
     curve = ranked.overall.curve

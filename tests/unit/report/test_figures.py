@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from rampipe.errors import DataError
@@ -29,8 +30,9 @@ def cell_colours(grid: HeadGrid) -> np.ndarray:
     figure = new_figure(6.0, 5.0, theme=LIGHT)
     axes = figure.add_subplot()
     draw_heatmap(axes, grid, title="t", norm=shared_norm([grid]), theme=LIGHT)
-    figure.canvas.draw()
-    image = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)  # type: ignore[attr-defined]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
     rows, columns = np.indices(grid.values.shape)
     places = axes.transData.transform(np.stack([columns.ravel(), rows.ravel()], axis=1)).astype(int)
     return image[image.shape[0] - 1 - places[:, 1], places[:, 0]].reshape(*grid.values.shape, 3)
