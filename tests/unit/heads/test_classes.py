@@ -27,6 +27,7 @@ def test_num_core(k_frac: float, num_heads: int, expected: int) -> None:
 def test_ties_go_to_the_lower_head_and_undefined_last() -> None:
     means = np.array([np.nan, 0.2, 0.5, 0.2, 0.5])
     assert rank_order(means).tolist() == [2, 4, 1, 3, 0]
+    assert rank_order(np.tile([0.5, 0.2], 100)).tolist() == [*range(0, 200, 2), *range(1, 200, 2)]
     assert top_heads(means, 3) == {1, 2, 4}
     assert top_heads(means, 5) == {1, 2, 3, 4}
     np.testing.assert_array_equal(top_sets(means[None, :], 5), [[0, 1, 1, 1, 1]])

@@ -40,6 +40,14 @@ def test_order_of_rows_does_not_change_a_bit(seed: int) -> None:
     assert straight.samples.equals(shuffled.samples)
 
 
+def test_sums_of_the_values_are_exact() -> None:
+    """Whatever adds them up later (threads, another BLAS), in whatever order. Quotients use all bits of a float64."""
+    masses = planted_masses(400, {}, shape=(1, 2))
+    values = reduce_metric(*Study(masses, np.full_like(masses, 0.1)).frames(), metric_by_id("visual_share")).values
+    rng = np.random.default_rng(0)
+    assert len({float(np.cumsum(rng.permutation(values[:, 0]))[-1]) for _ in range(30)}) == 1
+
+
 def test_a_changed_value_changes_the_bytes() -> None:
     """Twin: equal bytes above are not equal by blindness."""
     changed = MASSES.copy()
