@@ -87,9 +87,9 @@ def star_points(x: float, y: float, radius: float) -> list[tuple[float, float]]:
 def draw_key(pen: ImageDraw.ImageDraw, domain: Domain, key: int) -> None:
     """Draws the two attributes of a key on a tile."""
     first, second = divmod(key, NUM_ATTRIBUTE_VALUES)
-    side = TILE_PX * OVERSAMPLING
-    inset = 2 * OVERSAMPLING
-    whole, left, right = (0, 0, side, side), (0, 0, side / 2, side), (side / 2, 0, side, side)
+    side = float(TILE_PX * OVERSAMPLING)
+    inset = 2.0 * OVERSAMPLING
+    whole, left, right = (0.0, 0.0, side, side), (0.0, 0.0, side / 2, side), (side / 2, 0.0, side, side)
     ink = INK[domain.name]
     if domain.name == "glyph":
         draw_shape(pen, (inset, inset, side - inset, side - inset), SHAPES[second], RGB[COLOURS[first]])
@@ -106,11 +106,11 @@ def draw_key(pen: ImageDraw.ImageDraw, domain: Domain, key: int) -> None:
 
 def draw_value(pen: ImageDraw.ImageDraw, domain: Domain, digits: tuple[int, int]) -> None:
     """Draws the two digits of a value on a tile: as numerals, or in charts as two bars, two pixels a step."""
-    side = TILE_PX * OVERSAMPLING
+    side = float(TILE_PX * OVERSAMPLING)
     ink = INK[domain.name]
     if domain.name != "chart":
-        draw_text(pen, (0, 0, side / 2, side), str(digits[0]), ink)
-        draw_text(pen, (side / 2, 0, side, side), str(digits[1]), ink)
+        draw_text(pen, (0.0, 0.0, side / 2, side), str(digits[0]), ink)
+        draw_text(pen, (side / 2, 0.0, side, side), str(digits[1]), ink)
         return
     for bar, digit in enumerate(digits):
         x0 = (1 + 8 * bar) * OVERSAMPLING

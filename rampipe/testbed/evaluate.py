@@ -51,7 +51,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Testbed:
+class LoadedTestbed:
     """A loaded checkpoint, eager and in float32, with what encodes its prompts."""
 
     model: Qwen2VLForConditionalGeneration
@@ -59,17 +59,17 @@ class Testbed:
     image_processor: Qwen2VLImageProcessorPil
 
 
-def load_testbed(folder: Path) -> Testbed:
+def load_testbed(folder: Path) -> LoadedTestbed:
     """Loads a checkpoint folder with stock classes."""
     model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    return Testbed(
+    return LoadedTestbed(
         model=model.eval(),
         tokenizer=AutoTokenizer.from_pretrained(folder),
         image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder),
     )
 
 
-def encode_batch(testbed: Testbed, samples: Sequence[Sample]) -> dict[str, Tensor]:
+def encode_batch(testbed: LoadedTestbed, samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Prompts followed by their reference answers and the end token. All must be equally long (one grid size)."""
     images: list[Image.Image] = [Image.open(io.BytesIO(sample.images[0].bytes or b"")) for sample in samples]
     inputs: dict[str, Tensor] = dict(testbed.image_processor(images, return_tensors="pt"))
@@ -97,7 +97,7 @@ def evidence_keys(inputs: Mapping[str, Tensor], samples: Sequence[Sample], *, is
     return keys
 
 
-def observe_batch(testbed: Testbed, samples: Sequence[Sample]) -> Observed:
+def observe_batch(testbed: LoadedTestbed, samples: Sequence[Sample]) -> Observed:
     """One teacher-forced pass. All argmaxes right is the same as greedy decoding giving the reference."""
     inputs = encode_batch(testbed, samples)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def observe_batch(testbed: Testbed, samples: Sequence[Sample]) -> Observed:
     return Observed(correct=correct, mass_last=mass[..., -1], mass_question=mass.mean(axis=-1))
 
 
-def observe(testbed: Testbed, samples: Sequence[Sample]) -> Observed:
+def observe(testbed: LoadedTestbed, samples: Sequence[Sample]) -> Observed:
     """`observe_batch` over any number of samples."""
     starts = range(0, len(samples), BATCH_SIZE)
     parts = [observe_batch(testbed, samples[start : start + BATCH_SIZE]) for start in starts]
@@ -159,7 +159,7 @@ def rank_heads(mass: Float[np.ndarray, "sample layer head"]) -> list[HeadId]:
     return [HeadId(*divmod(int(flat), mean.shape[1])) for flat in order]
 
 
-def accuracy_without(testbed: Testbed, samples: Sequence[Sample], heads: Sequence[HeadId]) -> float:
+def accuracy_without(testbed: LoadedTestbed, samples: Sequence[Sample], heads: Sequence[HeadId]) -> float:
     """Accuracy with heads silenced."""
     with silenced(testbed.model, heads):
         return float(observe(testbed, samples).correct.mean())

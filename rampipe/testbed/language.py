@@ -1,7 +1,8 @@
 """Stage 2 of training: the language model learns to find the cell that a question names.
 
-Nothing tells a head where to look. A small price on looking sharply makes one head do what a committee of ten would
-do otherwise: the testbed needs retrieval heads that are few. Matrices train with Muon, the rest with AdamW; the vision tower stays frozen.
+Nothing tells a head where to look. A small price on looking sharply makes a few heads do what a committee of ten would
+do otherwise: without it, removing the strongest 5 % of the heads left most of the accuracy. Matrices train with Muon,
+the rest with AdamW; the vision tower stays frozen.
 """
 
 from __future__ import annotations
@@ -139,6 +140,5 @@ def train_language(
         if (step + 1) % REPORT_EVERY_STEPS == 0:
             side, mean = GRID_SIDES[curriculum.stage], sum(recent) / len(recent)
             smoothed = " ".join(f"{value:.3f}" for value in curriculum.accuracy)
-            report(
-                f"language {step + 1}/{num_steps} grid {side} accuracy {mean:.3f} by domain {smoothed} sharp {sharp.item():.2f}"
-            )
+            progress = f"language {step + 1}/{num_steps} grid {side} accuracy {mean:.3f} by domain {smoothed}"
+            report(f"{progress} sharpness {sharp.item():.2f}")

@@ -44,7 +44,7 @@ def train_testbed(
     try:
         model = build_model(seed=seed)
         warm_up_vision(model, num_steps=num_vision_steps, seed=seed, report=report)
-        train_language(model, num_steps=num_language_steps, seed=seed, report=report)
+        train_language(model, num_steps=num_language_steps, seed=seed + 1, report=report)
     finally:
         torch.set_num_threads(num_threads)
     save_checkpoint(model, folder)
