@@ -71,15 +71,17 @@ def read_call(
         )
     sinks = arguments.get("s_aux")
     scaling = arguments.get("scaling")
+    softcap = arguments.get("softcap")
     is_causal = arguments.get("is_causal")
     return AttentionCall(
         query=query,
         key=key,
         mask=mask,
         scaling=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
-        softcap=arguments.get("softcap"),
+        softcap=None if softcap is None else float(softcap),
         sinks=None if sinks is None else sinks.reshape(-1),
         sliding_window=arguments.get("sliding_window"),
         # The eager function adds the mask and nothing else: without one it sees the future.
-        causal=implementation != "eager" and (getattr(module, "is_causal", True) if is_causal is None else is_causal),
+        causal=implementation != "eager"
+        and bool(getattr(module, "is_causal", True) if is_causal is None else is_causal),
     )

@@ -29,7 +29,7 @@ def test_what_changes_attention_is_refused_by_name(name):
 
 @pytest.mark.parametrize("name", ["softcap", "s_aux"])
 def test_what_sdpa_ignores_is_refused_under_sdpa_only(name):
-    value = torch.full((2,), 3.0) if name == "s_aux" else 3.0
+    value = torch.full((2,), 3.0) if name == "s_aux" else 3
     with pytest.raises(ModelError, match=f"'{name}' under 'sdpa'"):
         read("sdpa", **{name: value})
     call = read("eager", **{name: value})
