@@ -127,13 +127,8 @@ def test_a_right_import_is_not_found() -> None:
 BLOCKED = """
 import sys
 
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {blocked!r}:
-            raise ImportError(f"{{name}} is blocked")
-        return None
-
-sys.meta_path.insert(0, Block())
+# None makes an import fail, while a library that only asks whether another one is installed gets "no".
+sys.modules.update(dict.fromkeys({blocked!r}))
 {body}
 """
 TABLE_HALF = """
@@ -170,9 +165,9 @@ def test_model_half_below_the_engine_needs_neither_ray_nor_polars() -> None:
 
 def test_the_block_blocks() -> None:
     result = run_blocked(("torch", "ray"), "import torch")
-    assert "torch is blocked" in result.stderr
+    assert "import of torch halted" in result.stderr
     result = run_blocked(("polars",), TABLE_HALF)
-    assert "polars is blocked" in result.stderr
+    assert "import of polars halted" in result.stderr
 
 
 def test_importing_rampipe_is_light() -> None:
