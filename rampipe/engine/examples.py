@@ -1,0 +1,139 @@
+"""A few samples with the attention of chosen heads over their images: `<run>/examples/examples.parquet`.
+
+Runs in the driver's process on one replica: it is a handful of samples, made once after the ranking.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from rampipe.config import RunConfig
+from rampipe.data import open_source
+from rampipe.errors import SampleError
+from rampipe.tables.commit import CommitRecord, read_commits
+from rampipe.tables.derived import publish_stage, stage_is_current
+from rampipe.tables.finish import read_success
+from rampipe.tables.parquet import parse
+from rampipe.tables.run import Run, open_run_dir
+from rampipe.tables.schema import load_schema
+from rampipe.tables.storage import Storage
+from rampipe.types import HeadId, QueryGroup, Sample, Unit
+
+STAGE = "examples"
+MAX_HEADS = 3
+MAX_IMAGES = 4
+"""Images with evidence that are stored of one sample; a document may have hundreds of pages."""
+
+Row = dict[str, Any]
+
+
+def write_examples(config: RunConfig, run_uri: str, heads: Sequence[HeadId]) -> str:
+    """Draw `report.examples` samples, the first of each domain, with the first three heads. Returns the folder.
+
+    Does nothing when the same was drawn before. A sample without evidence in an image is left out.
+    """
+    run = open_run_dir(run_uri)
+    heads = tuple(heads[:MAX_HEADS])
+    query = "question" if "question" in run.queries else run.queries[0]
+    success = read_success(run.storage)
+    made_from = {
+        "commits_sha256": success.commits_sha256 if success is not None else None,
+        "heads": [str(head) for head in heads],
+        "examples": config.report.examples,
+        "query": query,
+    }
+    if not stage_is_current(run.storage, STAGE, made_from):
+        chosen = choose_samples(run, count=config.report.examples) if heads else []
+        rows = _draw(config, chosen, heads, query) if chosen else []
+        table = pa.Table.from_pylist(rows, schema=load_schema("examples.v1").arrow_schema)
+        publish_stage(run.storage, STAGE, {"examples": table}, made_from)
+    return f"{run.storage.uri}/{STAGE}"
+
+
+def choose_samples(run: Run, *, count: int) -> list[tuple[Unit, Row]]:
+    """Measured samples with evidence, in the order of the plan: the first of every domain, then the second, and so on.
+
+    Each with its unit and its row of `samples`.
+    """
+    by_domain: dict[str, list[tuple[Unit, Row]]] = {}
+    commits = read_commits(run.storage)
+    for unit in run.units:
+        if unit.unit_id not in commits or len(by_domain) >= count:
+            continue
+        for row in _measured(run.storage, commits[unit.unit_id]):
+            found = by_domain.setdefault(row["domain"], [])
+            if row["num_evidence"] and len(found) < count:
+                found.append((unit, row))
+    turns = [found[turn] for turn in range(count) for found in by_domain.values() if turn < len(found)]
+    return turns[:count]
+
+
+def _measured(storage: Storage, commit: CommitRecord) -> list[Row]:
+    path = commit.path_of("samples")
+    return parse(storage.read(path), load_schema("samples.v1"), source=f"{storage.uri}/{path}").to_pylist()
+
+
+def _draw(
+    config: RunConfig, chosen: Sequence[tuple[Unit, Row]], heads: Sequence[HeadId], query: QueryGroup
+) -> list[Row]:
+    from rampipe.models.images import decode_images
+    from rampipe.models.loading import load_replica
+    from rampipe.trials.maps import attention_map
+    from rampipe.trials.trial import prepare
+
+    on_cpu = config.cluster.gpus_per_replica == 0
+    replica = load_replica(config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica)
+    source, rows = open_source(config.data), list[Row]()
+    for unit, measured in chosen:
+        reads = source.read(unit.shard, unit.row_start, unit.row_stop)
+        sample = next(read.sample for read in reads if read.sample_id == measured["sample_id"])
+        if isinstance(sample, SampleError):
+            continue
+        try:
+            prompt = prepare(replica, sample, config=config).prompt
+            weights = attention_map(replica, prompt, heads, query=query)
+            images = decode_images(sample, max_pixels=config.capture.max_pixels)
+        except SampleError:
+            continue
+        boxes, about = prompt.token_boxes.numpy(), {**_about(sample, measured), "query": query}
+        for image, head in _pairs(sample, heads):
+            here = boxes[:, 0] == image
+            rows.append(
+                {
+                    **about,
+                    **_picture(sample, image, images[image]),
+                    "layer": head.layer,
+                    "head": head.head,
+                    "token_boxes": boxes[here, 1:].tolist(),
+                    "weights": weights[head][here].tolist(),
+                }
+            )
+    return rows
+
+
+def _pairs(sample: Sample, heads: Sequence[HeadId]) -> Iterator[tuple[int, HeadId]]:
+    images = sorted({piece.image for piece in sample.evidence if piece.image is not None})[:MAX_IMAGES]
+    return ((image, head) for image in images for head in heads)
+
+
+def _about(sample: Sample, measured: Row) -> Row:
+    return {
+        "sample_id": sample.sample_id,
+        "domain": sample.domain,
+        "question": sample.question,
+        "answer": sample.answers[0] if sample.answers else None,
+        "prediction": measured["prediction"],
+    }
+
+
+def _picture(sample: Sample, index: int, image: Image.Image) -> Row:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    whole = (0.0, 0.0, float(image.width), float(image.height))
+    boxes = [list(piece.box or whole) for piece in sample.evidence if piece.image == index]
+    return {"image": index, "image_png": buffer.getvalue(), "evidence_boxes": boxes}

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from rampipe.config import RunConfig, load_config
+from rampipe.data import open_source
+from rampipe.engine.events import SkippedRow
+from rampipe.engine.plan import make_spec
+from rampipe.engine.worker import Worker
+from rampipe.errors import StorageError
+from rampipe.tables.finish import finish_run
+from rampipe.tables.run import Run, create_run
+from rampipe.tables.verify import row_set_hash
+from rampipe.testbed.checkpoint import weights_path
+from rampipe.testbed.dataset import write_samples
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder, split="select", count_per_domain=2, seed=5, shard_rows=8)
+    path = folder / "select-00000.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[3]["images"][0]["bytes"] = b"not an image"
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+    return folder
+
+
+def make_config(samples: Path, *overrides: str) -> RunConfig:
+    base = [
+        f"model.path={weights_path()}",
+        "model.dtype=float32",
+        f"data.path={samples}",
+        "data.split=select",
+        "capture.unit_samples=4",
+        "cluster.gpus_per_replica=0",
+    ]
+    return load_config(None, [*base, *overrides])
+
+
+def make_run(config: RunConfig, out: Path) -> Run:
+    return create_run(str(out), make_spec(config, open_source(config.data)))
+
+
+def make_worker(config: RunConfig, run: Run) -> Worker:
+    return Worker(config, run_uri=run.storage.uri, fingerprint=run.fingerprint)
+
+
+def tables(run: Run) -> dict[str, bytes]:
+    return {
+        path: run.storage.read(path) for name in ("head_stats", "samples", "errors") for path in run.storage.list(name)
+    }
+
+
+@pytest.fixture(scope="module")
+def done(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[str, Any]]]:
+    config = make_config(samples)
+    run = make_run(config, tmp_path_factory.mktemp("golden"))
+    worker = make_worker(config, run)
+    return run, [worker.run_unit(unit, attempt=1) for unit in run.units]
+
+
+def test_units_balance_and_a_bad_image_is_one_error_row(done: tuple[Run, list[dict[str, Any]]]) -> None:
+    run, records = done
+    assert [(record["num_ok"], record["num_errors"]) for record in records] == [(3, 1), (4, 0)]
+    assert all(record["num_rows"] == record["num_ok"] * run.num_heads * 2 for record in records)
+    success = finish_run(run)
+    assert (success.num_ok, success.num_errors) == (7, 1)
+
+
+def test_the_order_of_units_and_smaller_prefetch_do_not_change_a_byte(
+    done: tuple[Run, list[dict[str, Any]]], samples: Path, tmp_path: Path
+) -> None:
+    config = make_config(samples, "cluster.cpus_per_replica=3")
+    run = make_run(config, tmp_path)
+    worker = make_worker(config, run)
+    for unit in reversed(run.units):
+        worker.probe(unit, range(unit.row_start, unit.row_start + 1))
+        worker.run_unit(unit, attempt=2)
+    assert tables(run) == tables(done[0])
+
+
+def test_other_batches_are_another_run(done: tuple[Run, list[dict[str, Any]]], samples: Path, tmp_path: Path) -> None:
+    assert make_run(make_config(samples, "capture.batch_tokens=64"), tmp_path).fingerprint != done[0].fingerprint
+
+
+def test_windows_bound_what_is_prepared_and_lose_no_row(
+    done: tuple[Run, list[dict[str, Any]]], samples: Path, tmp_path: Path
+) -> None:
+    config = make_config(samples, "capture.batch_tokens=64")
+    run = make_run(config, tmp_path)
+    worker = make_worker(config, run)
+    records = [worker.run_unit(unit, attempt=1) for unit in run.units]
+    assert [record["num_ok"] for record in records] == [3, 4]
+    assert tables(run).keys() == tables(done[0]).keys()
+
+
+def test_a_committed_unit_is_returned_as_it_is(done: tuple[Run, list[dict[str, Any]]], samples: Path) -> None:
+    run, records = done
+    again = make_worker(make_config(samples), run).run_unit(run.units[0], attempt=7)
+    assert again == records[0]
+
+
+def test_skipped_rows_are_error_rows_and_the_others_are_measured(samples: Path, tmp_path: Path) -> None:
+    config = make_config(samples)
+    run = make_run(config, tmp_path)
+    worker = make_worker(config, run)
+    skip = (SkippedRow(1, "died", "killed by signal 9 (pid 4711)"),)
+    record = worker.run_unit(run.units[0], attempt=4, skip=skip)
+    assert (record["num_ok"], record["num_errors"]) == (2, 2)
+    errors = pq.read_table(f"{run.storage.uri}/errors/unit-000000.parquet").to_pylist()
+    assert [(row["row"], row["stage"], row["code"]) for row in errors] == [
+        (1, "engine", "killed_worker"),
+        (3, "decode", "image_corrupt"),
+    ]
+    assert "4711" not in errors[0]["message"], "a message that differs between runs"
+
+
+def test_a_probe_commits_nothing(samples: Path, tmp_path: Path) -> None:
+    config = make_config(samples)
+    run = make_run(config, tmp_path)
+    make_worker(config, run).probe(run.units[0], range(1, 3))
+    assert tables(run) == {}
+    assert row_set_hash(run.storage) == row_set_hash(make_run(config, tmp_path / "empty").storage)
+
+
+def test_a_unit_of_another_fingerprint_is_not_taken_for_done(
+    done: tuple[Run, list[dict[str, Any]]], samples: Path
+) -> None:
+    run, _ = done
+    worker = Worker(make_config(samples), run_uri=run.storage.uri, fingerprint="0" * 64)
+    with pytest.raises(StorageError, match="fingerprint"):
+        worker.run_unit(run.units[0], attempt=1)
