@@ -66,9 +66,8 @@ def choose_samples(run: Run, *, count: int) -> list[tuple[Unit, Row]]:
         if unit.unit_id not in commits or len(by_domain) >= count:
             continue
         for row in _measured(run.storage, commits[unit.unit_id]):
-            found = by_domain.setdefault(row["domain"], [])
-            if row["num_evidence"] and len(found) < count:
-                found.append((unit, row))
+            if row["num_evidence"]:
+                by_domain.setdefault(row["domain"], []).append((unit, row))
     turns = [found[turn] for turn in range(count) for found in by_domain.values() if turn < len(found)]
     return turns[:count]
 
