@@ -38,14 +38,14 @@ def write_samples(
 
 
 def write_shards(folder: Path, samples: Iterable[Sample], *, split: str, shard_rows: int) -> list[Path]:
-    """Writes any samples as shards of shard_rows rows, the last one shorter. Holds one shard in memory."""
+    """Writes any samples as shards of shard_rows rows (the last one shorter), each one row group, one in memory."""
     folder.mkdir(parents=True, exist_ok=True)
     schema = load_schema("sample.v1").arrow_schema
     shards: list[Path] = []
     for number, rows in enumerate(chunks(samples, shard_rows)):
         shard = folder / f"{split}-{number:05d}.parquet"
         table = pa.Table.from_pylist([asdict(sample) for sample in rows], schema=schema)
-        pq.write_table(table, shard, row_group_size=min(shard_rows, 16))
+        pq.write_table(table, shard, row_group_size=shard_rows)
         shards.append(shard)
     return shards
 
