@@ -101,6 +101,60 @@ class RankConfig(_Section):
     allow_partial: bool = False
 
 
+class AblateConfig(_Section):
+    """Which heads are silenced, how, and on which samples that is judged."""
+
+    fracs: tuple[Fraction, ...] = Field(
+        default=(0.0, 0.01, 0.02, 0.05, 0.10, 0.20), min_length=1, description="Shares of heads; 0 is the base"
+    )
+    seeds: int = Field(default=5, ge=1, description="Random draws of each kind, seeds 0, 1, ...")
+    strategies: tuple[str, ...] = Field(default=("top", "bottom", "random", "layer_matched_random"), min_length=1)
+    bands: tuple[tuple[Fraction, Fraction], ...] = Field(
+        default=(), description="For strategy band: intervals of rank, e.g. [[0.05, 0.1]] is what follows the top 5 %"
+    )
+    masses: tuple[Fraction, ...] = Field(
+        default=(0.5,), description="For strategy cumulative_mass: shares of the positive mass that the heads hold"
+    )
+    heads: tuple[str, ...] = Field(default=(), description='For strategy from_list: "layer.head", zero-based')
+    per: tuple[Literal["query_head", "kv_head"], ...] = Field(
+        default=("query_head",), min_length=1, description="kv_head chooses whole groups of query heads"
+    )
+    scopes: tuple[str, ...] = Field(
+        default=("overall",), min_length=1, description="Whose ranking: overall, or domains"
+    )
+    modes: tuple[Literal["zero", "mean", "evidence_knockout", "uniform"], ...] = Field(default=("zero",), min_length=1)
+    positions: tuple[Literal["all", "after_context", "decode"], ...] = Field(default=("all",), min_length=1)
+    split: str | None = Field(default=None, description="Split that is evaluated; another than the ranked one")
+    reference_samples: int = Field(default=64, ge=1, description="For mode mean: samples whose mean is put in")
+    allow_same_samples: bool = Field(default=False, description="Evaluate on the samples that made the ranking")
+    bootstrap_samples: int = Field(default=1000, ge=10)
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    seed: int = Field(default=0, description="Of the bootstrap")
+    allow_partial: bool = False
+
+
+class SpeedConfig(_Section):
+    """Which heads keep full attention, how the others are restricted, and what is timed."""
+
+    full_fracs: tuple[Fraction, ...] = Field(
+        default=(0.05, 0.10, 0.20, 0.30, 0.50), min_length=1, description="Shares of heads that keep full attention"
+    )
+    seeds: int = Field(default=3, ge=1, description="Random draws of each kind, seeds 0, 1, ...")
+    strategies: tuple[str, ...] = Field(default=("top", "random"), min_length=1)
+    bands: tuple[tuple[Fraction, Fraction], ...] = ()
+    masses: tuple[Fraction, ...] = (0.5,)
+    heads: tuple[str, ...] = Field(default=(), description='For strategy from_list: "layer.head", zero-based')
+    per: tuple[Literal["query_head", "kv_head"], ...] = Field(default=("query_head",), min_length=1)
+    scopes: tuple[str, ...] = Field(default=("overall",), min_length=1)
+    sink_tokens: int = Field(default=64, ge=0, description="First keys that a restricted head still sees")
+    window_tokens: int = Field(default=1024, ge=1, description="Latest keys that a restricted head still sees")
+    keep_text: bool = Field(default=True, description="A restricted head still sees all text")
+    context_tokens: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(8192, 32768, 131072), min_length=1)
+    new_tokens: int = Field(default=64, ge=1, description="Tokens of one timed decode")
+    warmups: int = Field(default=3, ge=0)
+    repeats: int = Field(default=10, ge=1)
+
+
 class ReportConfig(_Section):
     """What the report shows."""
 
@@ -117,6 +171,8 @@ class RunConfig(_Section):
     capture: CaptureConfig = CaptureConfig()
     cluster: ClusterConfig = ClusterConfig()
     rank: RankConfig = RankConfig()
+    ablate: AblateConfig = AblateConfig()
+    speed: SpeedConfig = SpeedConfig()
     report: ReportConfig = ReportConfig()
     out: str = Field(default="runs", description="Folder or object-store prefix that receives the run")
 
@@ -143,7 +199,9 @@ def load_rank_config(path: str | Path | None, overrides: Sequence[str] = ()) -> 
         return RankConfig.model_validate(raw.get("rank", {}))
     except ValidationError as error:
         items = error.errors(include_url=False)
-        raise ConfigError("; ".join(_explain({**item, "loc": ("rank", *item["loc"])}, path) for item in items)) from None
+        raise ConfigError(
+            "; ".join(_explain({**item, "loc": ("rank", *item["loc"])}, path) for item in items)
+        ) from None
 
 
 def _raw(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
