@@ -17,11 +17,13 @@ from rampipe.config import RunConfig
 from rampipe.data import ReadResult, open_source
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.prefetch import prefetch
-from rampipe.errors import SampleError
+from rampipe.errors import ModelError, SampleError
+from rampipe.models.identity import model_identity
 from rampipe.models.loading import load_replica
 from rampipe.tables.commit import Provenance, commit_unit, find_commit
+from rampipe.tables.fingerprint import differing_keys
 from rampipe.tables.rows import SampleFailure, SampleResult
-from rampipe.tables.run import library_versions
+from rampipe.tables.run import Run, library_versions, open_run_dir
 from rampipe.tables.storage import open_storage
 from rampipe.trials.batches import compose_batches
 from rampipe.trials.measure import measure
@@ -48,12 +50,13 @@ class _Outcome(NamedTuple):
 
 
 class Worker:
-    """Loads the model once, then runs units. Raises ModelError when it cannot be loaded."""
+    """Loads the model once, then runs units. Raises ModelError when it cannot be loaded or is not that of the run."""
 
     def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
         self._config = config
         self._fingerprint = fingerprint
         self._storage = open_storage(run_uri)
+        _check_checkpoint(config, open_run_dir(self._storage))
         self._source = open_source(config.data)
         on_cpu = config.cluster.gpus_per_replica == 0
         self._replica = load_replica(
@@ -148,6 +151,16 @@ class Worker:
                 _Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)
             ]
         return outcomes
+
+
+def _check_checkpoint(config: RunConfig, run: Run) -> None:
+    """The files here are those that the run was planned with: another node, or a later hour, may have others."""
+    differing = differing_keys(run.inputs["model"], model_identity(config.model))
+    if differing:
+        raise ModelError(
+            f"model.path {config.model.path} on {socket.gethostname()}: not the checkpoint that run {run.run_id} was "
+            f"planned with ({', '.join(list(differing)[:5])} differ). Put the same files on every node, or start anew."
+        )
 
 
 def _skip_error(sample_id: str, skipped: SkippedRow) -> SampleError:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rampipe.data import open_source
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.plan import make_spec
 from rampipe.engine.worker import Worker
-from rampipe.errors import StorageError
+from rampipe.errors import ModelError, StorageError
 from rampipe.tables.finish import finish_run
 from rampipe.tables.run import Run, create_run
 from rampipe.tables.verify import row_set_hash
@@ -136,3 +137,15 @@ def test_a_unit_of_another_fingerprint_is_not_taken_for_done(
     worker = Worker(make_config(samples), run_uri=run.storage.uri, fingerprint="0" * 64)
     with pytest.raises(StorageError, match="fingerprint"):
         worker.run_unit(run.units[0], attempt=1)
+
+
+def test_a_checkpoint_that_changed_since_the_plan_is_refused(samples: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "weights"
+    shutil.copytree(weights_path(), copy)
+    config = make_config(samples, f"model.path={copy}")
+    run = make_run(config, tmp_path / "runs")
+    make_worker(config, run)
+    template = copy / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    with pytest.raises(ModelError, match=r"not the checkpoint that run .* \(chat_template differ\)"):
+        make_worker(config, run)
