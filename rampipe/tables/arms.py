@@ -147,8 +147,10 @@ def _content(plan: ArmPlan) -> dict[str, Any]:
     return content
 
 
-def _arm(raw: dict[str, Any]) -> Arm:
-    return Arm(**{**raw, "heads": tuple(HeadId(int(layer), int(head)) for layer, head in raw["heads"])})
+def _arm(raw: Mapping[str, Any]) -> Arm:
+    values: dict[str, Any] = dict(raw)
+    values["heads"] = tuple(HeadId(int(layer), int(head)) for layer, head in values["heads"])
+    return Arm(**values)
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:
