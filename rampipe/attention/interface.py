@@ -6,9 +6,9 @@ The same name, because masks and some models' code paths are chosen by it: a new
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -71,15 +71,34 @@ def observe_attention(decoder: nn.Module, observer: Observer) -> Generator[None]
             "attention is being observed already in this process; allowed: one capture at a time. Leave the outer "
             "`with capture_attention(...)` first."
         )
-    observed = [
-        ObservedAttention(name, decoder=decoder, observer=observer) for name in sorted(implementations(decoder))
-    ]
-    for entry in observed:
+    names = sorted(implementations(decoder))
+    with installed([ObservedAttention(name, decoder=decoder, observer=observer) for name in names]):
+        yield
+
+
+@runtime_checkable
+class RegistryEntry(Protocol):
+    """What stands in for the function of a registry name. prior: that function, None where there was none (eager)."""
+
+    implementation: str
+    prior: AttentionFunction | None
+
+    def __call__(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """What an attention module gets in place of the kernel's answer."""
+        ...
+
+
+@contextmanager
+def installed(entries: Sequence[RegistryEntry]) -> Generator[None]:
+    """Put `entries` under their names in the registry while the context lasts; afterwards it is as before."""
+    for entry in entries:
         ALL_ATTENTION_FUNCTIONS[entry.implementation] = entry
     try:
         yield
     finally:
-        for entry in observed:
+        for entry in entries:
             del ALL_ATTENTION_FUNCTIONS[entry.implementation]
             if ALL_ATTENTION_FUNCTIONS.get(entry.implementation) is not entry.prior:
                 ALL_ATTENTION_FUNCTIONS[entry.implementation] = entry.prior
