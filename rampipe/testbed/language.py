@@ -67,8 +67,9 @@ def sharpness(
 ) -> Float[Tensor, ""]:
     """How sharply heads look at cells, summed over heads.
 
-    For one head, the root mean square over questions of the norm of its attention on cells: 1 when it always looks at
-    one cell, whichever that is. The mean inside the root makes sharing work among heads dearer than one head doing it.
+    For one head, the root mean square over questions of the norm of its attention on cells, less what is free: 0.8 when
+    it always looks at one cell, whichever that is. The mean inside the root makes two heads that each answer half of
+    the questions dearer than one that answers all.
     """
     cells = slice(NUM_PREFIX_TOKENS, NUM_PREFIX_TOKENS + num_cells)
     on_cells = torch.stack([layer[:, :, asking_rows, cells].float() for layer in attentions])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from rampipe.testbed.architecture import build_model
 from rampipe.testbed.batches import make_batch
 from rampipe.testbed.curriculum import GRID_SIDES, Curriculum
-from rampipe.testbed.language import answer_logits
+from rampipe.testbed.language import answer_logits, sharpness
 from rampipe.testbed.packing import block_mask, pack_questions, packed_positions
 from rampipe.testbed.parts import vision_tower
 from rampipe.testbed.train import train_testbed
@@ -79,3 +80,18 @@ def test_the_curriculum_waits_for_every_domain() -> None:
     for _ in range(50):
         even.record(even.stage, np.ones(4))
     assert 1 < even.stage < len(GRID_SIDES)
+
+
+def test_sharp_heads_pay_two_for_one_pay_more_and_spread_heads_pay_nothing() -> None:
+    looks = torch.zeros(4, 3, 20, 20)
+    rows, cell = torch.tensor([10, 15]), 5
+    alone, divided, spread = looks.clone(), looks.clone(), looks.clone()
+    alone[:, 0, rows, cell] = 1.0
+    divided[:2, 0, rows, cell] = divided[2:, 1, rows, cell] = 1.0
+    spread[:, :, rows, 2:11] = 1 / 20
+    alone_cost, divided_cost, spread_cost = (
+        float(sharpness([attention], asking_rows=rows, num_cells=9)) for attention in (alone, divided, spread)
+    )
+    assert alone_cost == pytest.approx(0.8, abs=1e-3)
+    assert divided_cost > alone_cost
+    assert spread_cost == 0.0
