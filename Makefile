@@ -22,6 +22,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@rm -f $(VENV)/.installed-*; touch $@
 
 demo: install  ## built-in model and data: capture, rank, report under runs/demo/
+	$(BIN)/python -m jobs.needles --out runs/demo/needles --split select
 	$(BIN)/python -m jobs.pipeline --config jobs/configs/demo.toml
 
 test: install  ## the whole test suite

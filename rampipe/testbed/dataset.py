@@ -38,14 +38,19 @@ def write_samples(
 
 
 def write_shards(folder: Path, samples: Iterable[Sample], *, split: str, shard_rows: int) -> list[Path]:
-    """Writes any samples as shards of shard_rows rows (the last one shorter), each one row group, one in memory."""
+    """Writes any samples as shards of shard_rows rows (the last one shorter), each one row group, one in memory.
+
+    A shard appears whole or not at all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     schema = load_schema("sample.v1").arrow_schema
     shards: list[Path] = []
     for number, rows in enumerate(chunks(samples, shard_rows)):
         shard = folder / f"{split}-{number:05d}.parquet"
         table = pa.Table.from_pylist([asdict(sample) for sample in rows], schema=schema)
-        pq.write_table(table, shard, row_group_size=shard_rows)
+        partial = shard.with_name(f".{shard.name}.partial")
+        pq.write_table(table, partial, row_group_size=shard_rows)
+        partial.replace(shard)
         shards.append(shard)
     return shards
 
