@@ -22,6 +22,9 @@ from rampipe.tables.fingerprint import fingerprint
 from rampipe.tables.slug import slug
 from rampipe.types import HeadId
 
+_STATISTICS = {"bootstrap_samples", "confidence", "seed", "allow_partial"}
+"""How outcomes are judged: no part of what is run, and so not of the plan."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
@@ -60,7 +63,7 @@ def make_plan(ranking: Ranking, config: AblateConfig | SpeedConfig, *, kv_heads:
         ranking_sha256=ranking_sha256(ranking),
         num_heads=len(heads.heads),
         kv_heads=kv_heads,
-        settings=config.model_dump(mode="json"),
+        settings=config.model_dump(mode="json", exclude=_STATISTICS),
         arms=(base, *(arm for arm in made if isinstance(arm, Arm))),
         skipped=tuple(arm for arm in made if isinstance(arm, SkippedArm)),
     )
@@ -116,7 +119,7 @@ def _choices(grid: Grid, ranked: RankedGroups) -> Iterator[_Choice]:
 
 def _controls(grid: Grid, target: _Choice, stem: str) -> Iterator[_Choice]:
     for strategy in grid.controls:
-        seen = dict[frozenset[HeadGroup], str]()
+        seen = dict[frozenset[HeadGroup], int]()
         for seed in grid.seeds:
             name = f"{strategy.ID}-{stem}-s{seed}"
             if isinstance(target.chosen, Refused):
@@ -126,8 +129,8 @@ def _controls(grid: Grid, target: _Choice, stem: str) -> Iterator[_Choice]:
             request = replace(target.request, target=target.chosen, seed=seed)
             chosen = strategy.choose(request)
             if not isinstance(chosen, Refused):
-                first = seen.setdefault(frozenset(chosen), name)
-                chosen = chosen if first == name else Refused(f"the same heads as {first}")
+                first = seen.setdefault(frozenset(chosen), seed)
+                chosen = chosen if first == seed else Refused(f"the same heads as seed {first}")
             yield _Choice(name, strategy.ID, request, chosen, target.name)
 
 
