@@ -36,7 +36,7 @@ class RestrictedAttention:
     def __call__(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """The kernel's output with the silenced heads rewritten; no weights then, as the kernel's would be wrong."""
+        """The kernel's output with the silenced heads rewritten; their weights are NaN, for the kernel's are not used."""
         attend = self.prior if self.prior is not None else own_eager_function(module)
         output, weights = attend(module, query, key, value, attention_mask, **kwargs)
         if module not in self.heads:
@@ -46,13 +46,16 @@ class RestrictedAttention:
         starts = self.positions.starts(len(query), query.shape[2])
         self.positions.ran.add(layer)
         output = output.clone()
+        weights = None if weights is None else weights.clone()
         for row, start in enumerate(starts):
             chosen = heads[row % len(heads)]
             hidden = self._hidden_keys(call, row)
             if chosen and start < query.shape[2] and (hidden is None or len(hidden)):
                 restriction = Restriction(row, start, torch.tensor(chosen, device=query.device), hidden)
                 rewrite_heads(output, restriction, call=call, value=value)
-        return output, None
+                if weights is not None:
+                    weights[row, chosen, start:] = torch.nan
+        return output, weights
 
     def _hidden_keys(self, call: AttentionCall, row: int) -> Int[Tensor, " evidence"] | None:
         """Indices of the evidence among the keys of this call, of which a sliding cache holds only the last ones."""
