@@ -29,7 +29,7 @@ from rampipe.engine.events import (
     TaskFailed,
     Tick,
 )
-from rampipe.engine.failures import death_cause, failure_cause, is_job_level, start_cause
+from rampipe.engine.failures import death_cause, failure_cause, is_job_level, raised_in_constructor, start_cause
 from rampipe.engine.placement import Node, count_replicas
 from rampipe.engine.progress import Progress
 from rampipe.engine.scheduler import Limits, Scheduler
@@ -170,7 +170,8 @@ class _Actors:
                 yield ActorDraining(actor)
             self._drop(actor)
             if isinstance(call, int):
-                yield ActorFailedToStart(actor, start_cause(str(error)))
+                text = str(error)
+                yield ActorFailedToStart(actor, start_cause(text), raised=raised_in_constructor(text))
             else:
                 yield ActorDied(actor, death_cause(str(error)))
         else:

@@ -42,10 +42,14 @@ class ActorReady:
 
 @dataclass(frozen=True, slots=True)
 class ActorFailedToStart:
-    """The constructor raised, or the process died in it. Equal causes are equal texts."""
+    """The constructor raised, or the process vanished in it (`raised` is False: a machine may be to blame).
+
+    Equal causes are equal texts.
+    """
 
     actor: int
     cause: str
+    raised: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,16 @@ MAX_CHARACTERS = 500
 
 def start_cause(text: str) -> str:
     """Why a constructor failed: the last exception of the traceback, or how the process ended."""
-    lines = [_ANSI.sub("", line).rstrip() for line in text.splitlines()]
-    if not any("in its creation task" in line or line.startswith("Traceback") for line in lines):
+    if not raised_in_constructor(text):
         return death_cause(text)
+    lines = [_ANSI.sub("", line).rstrip() for line in text.splitlines()]
     starts = [index for index, line in enumerate(lines) if _EXCEPTION_LINE.match(line)]
     return _shortened(" ".join(lines[starts[-1] :]) if starts else lines[-1])
+
+
+def raised_in_constructor(text: str) -> bool:
+    """Whether Ray tells of an exception of the constructor, not of a process that vanished in it."""
+    return "in its creation task" in text
 
 
 def death_cause(text: str) -> str:

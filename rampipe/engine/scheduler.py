@@ -91,8 +91,8 @@ class Scheduler:
         match event:
             case ActorReady(actor):
                 self._on_ready(actor, now_s)
-            case ActorFailedToStart(actor, cause):
-                self._on_start_failure(actor, cause)
+            case ActorFailedToStart(actor, cause, raised):
+                self._on_start_failure(actor, cause, raised=raised)
             case ActorDied(actor, cause):
                 self._lose(actor, kind="died", cause=cause, now_s=now_s)
             case ActorDraining(actor):
@@ -113,10 +113,11 @@ class Scheduler:
             self._start_failures.clear()
             self._num_start_failures = 0
 
-    def _on_start_failure(self, actor: int, cause: str) -> None:
+    def _on_start_failure(self, actor: int, cause: str, *, raised: bool) -> None:
+        """Two equal exceptions will be three; processes that vanish together may have met one busy moment."""
         if self.fleet.remove(actor) is None:
             return
-        self._start_failures[cause] += 1
+        self._start_failures[cause] += raised
         self._num_start_failures += 1
         if self._start_failures[cause] >= self.limits.max_identical_starts:
             self._fail(f"replicas fail to start in the same way {self._start_failures[cause]} times: {cause}")

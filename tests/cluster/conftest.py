@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from rampipe.config import RunConfig, load_config
 from rampipe.testbed.checkpoint import weights_path
 from rampipe.testbed.dataset import write_samples
-
 from tests.cluster.light_worker import FAULT_FOLDER
 
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from rampipe.engine.capture import run_capture
-
 from tests.cluster.conftest import make_config
 from tests.cluster.light_worker import KillsTheDriverOnce
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from rampipe.config import RunConfig
 from rampipe.data import open_source
 from rampipe.engine.events import SkippedRow

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rampipe.config import RunConfig
 from rampipe.engine.capture import CaptureOutcome, run_capture
 from rampipe.errors import ClusterError
@@ -20,7 +21,6 @@ from rampipe.tables.run import open_run_dir
 from rampipe.tables.schema import load_schema
 from rampipe.tables.storage import open_storage
 from rampipe.tables.verify import row_set_hash, verify
-
 from tests.cluster.conftest import make_config
 from tests.cluster.light_worker import (
     DiesOnce,
@@ -107,7 +107,7 @@ def test_a_poison_sample_is_one_error_row(
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_constructor_that_fails_twice_ends_the_job_with_its_cause(config: RunConfig) -> None:
-    with pytest.raises(ClusterError, match="2 times: .*ModelError: model.path 'x' has no weights"):
+    with pytest.raises(ClusterError, match=r"2 times: .*ModelError: model.path 'x' has no weights"):
         run(config, NeverStarts)
 
 

@@ -97,6 +97,16 @@ def test_two_different_constructor_failures_do_not() -> None:
     assert scheduler.handle(ActorFailedToStart(1, "node b left"), 2.0) == [StartActor(2)]
 
 
+def test_two_processes_that_vanish_while_starting_are_replaced_but_not_forever() -> None:
+    scheduler = Scheduler({0: range(1)}, num_actors=1, limits=LIMITS)
+    scheduler.start(0.0)
+    for actor in range(9):
+        assert scheduler.handle(ActorFailedToStart(actor, "vanished", raised=False), 1.0) == [StartActor(actor + 1)]
+    (give_up,) = scheduler.handle(ActorFailedToStart(9, "vanished", raised=False), 1.0)
+    assert isinstance(give_up, GiveUp)
+    assert "vanished" in give_up.cause
+
+
 def test_a_draining_actor_gets_nothing_new_and_goes_without_blame() -> None:
     scheduler, tasks = started(4, 1)
     assert scheduler.handle(ActorDraining(0), 1.0) == [StartActor(1)]
