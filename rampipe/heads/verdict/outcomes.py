@@ -115,8 +115,8 @@ def _check_complete(present: Bool[np.ndarray, "sample arm"], arm_ids: list[str],
     absent = np.flatnonzero(~present[:, arm])
     raise IncompleteError(
         f"outcomes: {len(lacking)} of {len(arm_ids)} arms lack samples; {arm_ids[arm]!r} has "
-        f"{len(ids) - len(absent)} of {len(ids)}, without {ids[int(absent[0])]!r}. Run ablate again, which goes on where it stopped, or judge "
-        "what is there with --allow-partial."
+        f"{len(ids) - len(absent)} of {len(ids)}, without {ids[int(absent[0])]!r}. Run ablate again, "
+        "which goes on where it stopped, or judge what is there with --allow-partial."
     )
 
 
