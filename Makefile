@@ -16,14 +16,15 @@ install: $(STAMP)  ## install the pinned versions into .venv
 # torch first and by exact version: otherwise another package's range may pull a different build of several gigabytes.
 $(STAMP): constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) found; pass PYTHON=/path/to/python3.11"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)" -c constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[model,s3,dev]'
+	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -qq --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)" -c constraints.txt
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[model,s3,dev]'
 	@rm -f $(VENV)/.installed-*; touch $@
 
 demo: install  ## built-in model and data: capture, rank, report under runs/demo/
-	$(BIN)/python -m jobs.needles --out runs/demo/needles --split select
-	$(BIN)/python -m jobs.pipeline --config jobs/configs/demo.toml
+	@$(BIN)/python -m jobs.needles --out runs/demo/needles --split select
+	@$(BIN)/python -m jobs.pipeline --config jobs/configs/demo.toml
 
 test: install  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -20,15 +20,19 @@ from rampipe.engine.prefetch import prefetch
 from rampipe.errors import ModelError, SampleError
 from rampipe.models.identity import model_identity
 from rampipe.models.loading import load_replica
+from rampipe.models.torchvision import hide_broken_torchvision
 from rampipe.tables.commit import Provenance, commit_unit, find_commit
 from rampipe.tables.fingerprint import differing_keys
 from rampipe.tables.rows import SampleFailure, SampleResult
 from rampipe.tables.run import Run, library_versions, open_run_dir
 from rampipe.tables.storage import open_storage
-from rampipe.trials.batches import compose_batches
-from rampipe.trials.measure import measure
-from rampipe.trials.trial import Trial, prepare
 from rampipe.types import Sample, Unit
+
+hide_broken_torchvision()  # before transformers' modelling code, which the trials import
+
+from rampipe.trials.batches import compose_batches  # noqa: E402
+from rampipe.trials.measure import measure  # noqa: E402
+from rampipe.trials.trial import Trial, prepare  # noqa: E402
 
 WINDOW_BATCHES = 4
 """Rows are prepared, in order, until they fill so many batches; those are then composed by length and measured while

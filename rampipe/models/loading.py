@@ -100,7 +100,9 @@ def _load_image_processor(folder: Path) -> Any:
 
 def _load_model(folder: Path, config: ModelConfig) -> Any:
     from transformers import AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the job has one of its own
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder,

@@ -63,7 +63,7 @@ CHAT_TEMPLATE = f"""{{%- for message in messages -%}}
 
 def weights_path() -> Path:
     """Folder of the trained checkpoint that ships with the package."""
-    return Path(__file__).parent / "weights"
+    return Path(__file__).parent / "weights" / "needle-2.5m"
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rampipe.config import RankConfig
-from rampipe.data.shards import write_shards
 from rampipe.heads.rank import Ranking, rank_run
+from rampipe.tables.shards import write_shards
 from rampipe.testbed.planted import planted_samples, write_planted
 from rampipe.types import HeadId
 from tests.local_run import finished_run, make_config

@@ -12,8 +12,8 @@ import pytest
 
 from rampipe.config import DataConfig
 from rampipe.data import open_source
-from rampipe.data.shards import samples_table, write_shards
 from rampipe.errors import DataError, SampleError
+from rampipe.tables.shards import samples_table, write_shards
 from rampipe.types import ContextPart, Evidence, Sample, StoredImage
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from rampipe.config import DataConfig
 from rampipe.data import open_source
-from rampipe.data.shards import write_shards
 from rampipe.errors import DataError
+from rampipe.tables.shards import write_shards
 from rampipe.types import ContextPart, Sample
 
 SAMPLES = [

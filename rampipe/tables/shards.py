@@ -1,4 +1,4 @@
-"""Writing samples as native shards: what a conversion of a public dataset ends with."""
+"""Writing samples as native shards: what every conversion of a dataset ends with."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from rampipe.tables.schema import load_schema
 from rampipe.types import Sample
 
 
-def write_shards(samples: Iterable[Sample], folder: str | Path, *, split: str, rows_per_shard: int = 64) -> list[Path]:
+def write_shards(
+    samples: Iterable[Sample], folder: str | Path, *, split: str, rows_per_shard: int = 64, replace: bool = False
+) -> list[Path]:
     """Write `<split>-00000.parquet` and so on, each atomically, with the same bytes for the same samples.
 
     One row group a shard, so a shard is what one unit reads; page checksums are on. Returns the paths in order.
     Raises DataError when the folder holds shards of that split already: left-overs of a longer conversion would
-    silently join this one.
+    silently join this one. replace: write over them, for a conversion that is begun again with the same samples.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     present = sorted(path.name for path in folder.glob(f"{split}-*.parquet"))
-    if present:
+    if present and not replace:
         raise DataError(
             f"folder {folder}: holds shards of split {split!r} already ({present[0]} ...). Choose an empty folder."
         )
