@@ -36,7 +36,7 @@ class RestrictedAttention:
     def __call__(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """The kernel's output with the silenced heads rewritten; their weights are NaN, for the kernel's are not used."""
+        """The kernel's output with the silenced heads rewritten; their weights, which it does not know, are NaN."""
         attend = self.prior if self.prior is not None else own_eager_function(module)
         output, weights = attend(module, query, key, value, attention_mask, **kwargs)
         if module not in self.heads:
