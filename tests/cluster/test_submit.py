@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from rampipe.tables.storage import open_storage
 from rampipe.tables.verify import row_set_hash
 from rampipe.testbed.dataset import write_samples
