@@ -5,6 +5,7 @@ It identifies; it never holds payloads, tokens or secrets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 Stage = Literal["read", "decode", "encode", "regions", "forward", "statistics", "engine"]
@@ -44,6 +45,14 @@ class SampleError(RampipeError):
         super().__init__(message)
         self.stage: Stage = stage
         self.code = code
+
+    def __reduce__(self) -> tuple[Callable[..., SampleError], tuple[str, Stage, str]]:
+        """Exceptions pickle their positional arguments only; ours has to cross process borders whole."""
+        return _sample_error, (str(self), self.stage, self.code)
+
+
+def _sample_error(message: str, stage: Stage, code: str) -> SampleError:
+    return SampleError(message, stage=stage, code=code)
 
 
 class StorageError(RampipeError):
