@@ -16,9 +16,10 @@ CONTROLLED = False
 
 def choose(request: Request) -> tuple[HeadGroup, ...] | Refused:
     """As many of each layer as the target has of it. Refused when one layer has too few others."""
+    target = set(request.target)
     chosen = list[HeadGroup]()
     for layer, size in sorted(Counter(group.layer for group in request.target).items()):
-        pool = [group for group in request.ranked.ordered if group.layer == layer and group not in request.target]
+        pool = [group for group in request.ranked.ordered if group.layer == layer and group not in target]
         if len(pool) < size:
             return Refused(
                 f"layer {layer} has {size} in the controlled arm, but {len(pool)} ranked ones are left outside it"

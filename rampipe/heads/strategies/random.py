@@ -14,7 +14,8 @@ CONTROLLED = False
 
 def choose(request: Request) -> tuple[HeadGroup, ...] | Refused:
     """As many as the target, from all ranked groups outside it."""
-    pool = [group for group in request.ranked.ordered if group not in request.target]
+    target = set(request.target)
+    pool = [group for group in request.ranked.ordered if group not in target]
     if len(pool) < len(request.target):
         return Refused(f"{len(request.target)} asked for, {len(pool)} ranked ones are left outside the controlled arm")
     return draw(pool, len(request.target), label=f"{ID}/{request.seed}")

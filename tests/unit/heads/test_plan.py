@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rampipe.config import AblateConfig, SpeedConfig
+from rampipe.config import AblateConfig, RankConfig, SpeedConfig
 from rampipe.errors import ConfigError
 from rampipe.heads.plan import arms_table, check_disjoint_samples, make_plan, ranking_sha256
+from rampipe.heads.rank import rank_run
 from rampipe.tables.arms import Arm, plan_from_json, plan_to_json
 from rampipe.tables.schema import load_schema
 from rampipe.types import HeadId
 from tests.unit.heads.made_ranking import made_ranking, random_means
+from tests.unit.heads.planted import Study, planted_masses, write_run
 
 RANKING = made_ranking({"overall": random_means(), "docs": random_means(seed=1)})
 PLAN = make_plan(RANKING, AblateConfig(), kv_heads=4)
@@ -58,6 +61,16 @@ def test_the_same_ranking_and_configuration_give_the_same_bytes() -> None:
     assert ranking_sha256(other) != PLAN.ranking_sha256  # twin
     judged_otherwise = AblateConfig(bootstrap_samples=50, seed=7)
     assert make_plan(RANKING, judged_otherwise, kv_heads=4).sha256 == PLAN.sha256
+
+
+def test_a_published_ranking_is_planned(tmp_path: Path) -> None:
+    planted = {HeadId(1, 2): 0.3, HeadId(3, 4): 0.2}
+    run = write_run(tmp_path, Study(planted_masses(24, planted)))
+    ranking = rank_run(run.storage.uri, RankConfig(bootstrap_samples=20))
+    plan = make_plan(ranking, AblateConfig(fracs=(0.05,), seeds=1))
+    assert plan.arm("top-0.05-zero-all").heads == tuple(sorted(ranking.core_heads())) == tuple(planted)
+    again = rank_run(run.storage.uri, RankConfig(bootstrap_samples=20))  # read back, not made
+    assert plan_to_json(make_plan(again, AblateConfig(fracs=(0.05,), seeds=1))) == plan_to_json(plan)
 
 
 def test_other_fractions_do_not_change_an_arm() -> None:
