@@ -43,8 +43,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def status_of(url: str, token: str | None) -> int | None:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+def status_of(url: str, token: str | None, job: dict[str, str] | None = None) -> int | None:
+    """HTTP status of a GET, or of the submission of `job`; None when nobody listens."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    data = json.dumps(job).encode() if job else None
+    request = urllib.request.Request(url, data, {**headers, "Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status
@@ -77,16 +80,17 @@ def head() -> Iterator[Head]:
         "--dashboard-port", str(dashboard), "--temp-dir", str(folder / "ray"), "--disable-usage-stats",
     ]  # fmt: skip
     with (folder / "head.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             address = f"http://127.0.0.1:{dashboard}"
             deadline = time.monotonic() + 90
-            while status_of(f"{address}/api/jobs/", token) != 200:
+            # The API answers before the agent that runs jobs is there: ready is who has taken a job.
+            while status_of(f"{address}/api/jobs/", token, {"entrypoint": "true"}) != 200:
                 assert process.poll() is None and time.monotonic() < deadline, (folder / "head.log").read_text()
                 time.sleep(0.2)
             yield Head(address, environment, token)
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)  # `--block` ends the others, and only the others of this head
             process.wait(timeout=60)
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from rampipe.config import DataConfig
@@ -11,6 +9,7 @@ from rampipe.data import open_source
 from rampipe.errors import DataError
 from rampipe.tables.shards import write_shards
 from rampipe.types import ContextPart, Sample
+from tests.s3_server import s3_server
 
 SAMPLES = [
     Sample(f"sample-{index}", "test", (ContextPart(kind="text", text="17"),), (), "key?", ("17",), None, ())
@@ -20,24 +19,8 @@ SAMPLES = [
 
 @pytest.fixture(scope="module")
 def s3():
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed: no S3 tests")
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: no S3 tests")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-            patch.delenv(name)
-        s3fs.S3FileSystem.clear_instance_cache()
-        files = s3fs.S3FileSystem()
-        files.mkdir("bucket")
+    with s3_server() as files:
         yield files
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 def upload(s3, paths, prefix):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,28 +16,14 @@ from rampipe.tables.rows import samples_table
 from rampipe.tables.run import create_run
 from rampipe.tables.storage import Storage, open_storage, probe
 from rampipe.tables.verify import row_set_hash, verify
+from tests.s3_server import s3_server
 from tests.unit.tables.synthetic import capture, commit, result, spec
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed: no S3 tests")
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: no S3 tests")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-            patch.delenv(name)
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem().mkdir("bucket")
+    with s3_server():
         yield "s3://bucket"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
