@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from rampipe.engine.capture import run_capture
 from rampipe.engine.examples import write_examples
+from rampipe.heads.metrics import check_captured
 from rampipe.heads.rank import rank_run
 from rampipe.heads.summary import print_summary
 from rampipe.report.page import write_report
@@ -26,6 +27,7 @@ EXAMPLES = (
 
 def pipeline(arguments: argparse.Namespace) -> int:
     config = run_config(arguments)
+    check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
     outcome = run_capture(config, plan_only=arguments.plan)
     if arguments.plan:
         return 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import rampipe.heads.metrics as package
 from rampipe.errors import ConfigError
-from rampipe.heads.metrics import METRICS, metric_by_id
+from rampipe.heads.metrics import METRICS, check_captured, metric_by_id
 from rampipe.heads.metrics.metric import Metric
 from rampipe.tables.schema import load_schema
 from rampipe.types import QUERY_GROUPS
@@ -119,3 +119,17 @@ def test_unknown_metric_names_the_nearest() -> None:
         metric_by_id("ram_calibrate")
     with pytest.raises(ConfigError, match=r"known: \['density'"):
         metric_by_id("zzzzzz")
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.ID)
+def test_a_metric_that_a_capture_cannot_give_is_refused_before_it(metric: Metric) -> None:
+    check_captured(metric.ID, ["question", "last", "answer"], calibrate=True)
+    others = [group for group in QUERY_GROUPS if group != metric.QUERY]
+    with pytest.raises(ConfigError, match=r"capture\.queries"):
+        check_captured(metric.ID, others, calibrate=True)
+
+
+def test_calibration_is_needed_only_by_what_reads_it() -> None:
+    check_captured("ram", ["question"], calibrate=False)
+    with pytest.raises(ConfigError, match=r"capture\.calibrate"):
+        check_captured("ram_calibrated", ["question"], calibrate=False)
