@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rampipe.engine.capture import run_capture
-
 from jobs.command import add_run_flags, parser, run, run_config
+from rampipe.engine.capture import run_capture
 
 EXAMPLES = (
     "python -m jobs.capture --config jobs/configs/demo.toml",

@@ -9,14 +9,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from jobs.command import add_run_flags, parser, run, run_config
 from rampipe.engine.capture import run_capture
 from rampipe.engine.examples import write_examples
 from rampipe.heads.metrics import check_captured
 from rampipe.heads.rank import rank_run
 from rampipe.heads.summary import print_summary
 from rampipe.report.page import write_report
-
-from jobs.command import add_run_flags, parser, run, run_config
 
 EXAMPLES = (
     "python -m jobs.pipeline --config jobs/configs/demo.toml",

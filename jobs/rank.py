@@ -6,11 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rampipe.heads.rank import rank_run
-from rampipe.heads.summary import print_summary
-
 from jobs.command import parser, run
 from rampipe.config import load_rank_config
+from rampipe.heads.rank import rank_run
+from rampipe.heads.summary import print_summary
 
 EXAMPLES = (
     "python -m jobs.rank runs/demo/<run_id>",

@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rampipe.report.page import write_report
-
 from jobs.command import parser, run
+from rampipe.report.page import write_report
 
 EXAMPLES = ("python -m jobs.report runs/demo/<run_id>",)
 
