@@ -68,6 +68,22 @@ def run_units(
             actors.close()
 
 
+def run_on_replica(config: RunConfig, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function once, where a replica would live: with its GPUs and CPUs. Its exceptions arrive as they are."""
+    with _joined_cluster():
+        import ray
+        from ray.exceptions import RayTaskError
+
+        count_replicas(config.cluster, _nodes())
+        task: Any = ray.remote(function).options(  # pyright: ignore[reportCallIssue, reportArgumentType]
+            num_cpus=config.cluster.cpus_per_replica, num_gpus=config.cluster.gpus_per_replica, max_retries=0
+        )
+        try:
+            return ray.get(task.remote(*arguments))
+        except RayTaskError as error:
+            raise error.cause from error
+
+
 def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress) -> None:
     actions = scheduler.start(time.monotonic())
     while True:

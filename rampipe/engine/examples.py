@@ -1,6 +1,7 @@
 """A few samples with the attention of chosen heads over their images: `<run>/examples/examples.parquet`.
 
-Runs in the driver's process on one replica: it is a handful of samples, made once after the ranking.
+A handful of samples on one replica, made once after the ranking: in the driver's process where replicas need no GPU,
+else where a replica would live, for a driver often sits on a small machine without one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def write_examples(config: RunConfig, run_uri: str, heads: Sequence[HeadId]) -> 
     }
     if not stage_is_current(run.storage, STAGE, made_from):
         chosen = choose_samples(run, count=config.report.examples) if heads else []
-        rows = _draw(config, chosen, heads, query) if chosen else []
+        rows = _draw_there(config, chosen, heads, query) if chosen else []
         table = pa.Table.from_pylist(rows, schema=load_schema("examples.v1").arrow_schema)
         publish_stage(run.storage, STAGE, {"examples": table}, made_from)
     return f"{run.storage.uri}/{STAGE}"
@@ -75,6 +76,16 @@ def choose_samples(run: Run, *, count: int) -> list[tuple[Unit, Row]]:
 def _measured(storage: Storage, commit: CommitRecord) -> list[Row]:
     path = commit.path_of("samples")
     return parse(storage.read(path), load_schema("samples.v1"), source=f"{storage.uri}/{path}").to_pylist()
+
+
+def _draw_there(
+    config: RunConfig, chosen: Sequence[tuple[Unit, Row]], heads: Sequence[HeadId], query: QueryGroup
+) -> list[Row]:
+    if config.cluster.gpus_per_replica == 0:
+        return _draw(config, chosen, heads, query)
+    from rampipe.engine.cluster import run_on_replica
+
+    return run_on_replica(config, _draw, config, chosen, heads, query)
 
 
 def _draw(
