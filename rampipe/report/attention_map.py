@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import to_rgba
-from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, ImageColor, ImageDraw
 
 from rampipe.errors import DataError
-from rampipe.report.style import FONT, Theme, drawable, new_figure, to_png
 from rampipe.types import HeadId
 
-WIDTH_IN = 3.4
-MAX_HEIGHT_IN = 5.0
+WIDTH_PX = 544
+MAX_HEIGHT_PX = 800
+NUM_COLOURS = 160
+DARKEST = 77
+"""Grey that black becomes, of 255: the tint must stand out."""
+OUTLINE_PX = 3
 MAX_PIXELS = 40_000_000
 """Larger images are refused before decoding: examples come from a file that anyone could have written."""
 HEAT = "#d55e00"
@@ -58,40 +56,33 @@ class Example:
         return f"head {self.head} · {self.mass_evidence:.1%} on the evidence"
 
 
-def attention_map(example: Example, *, theme: Theme) -> bytes:
+def attention_map(example: Example) -> bytes:
     """PNG of the greyed image, tokens tinted by weight (largest opaque), evidence boxes outlined.
 
-    Raises DataError when the image cannot be decoded or boxes and weights do not fit each other.
+    It lies on the image alone, so one file fits every page background. Raises DataError when the image cannot be
+    decoded or boxes and weights do not fit each other.
     """
     _check(example)
     grey = _decode(example)
-    height, width = grey.shape
-    height_in = float(np.clip(WIDTH_IN * height / width, 0.7, MAX_HEIGHT_IN))
-    figure = new_figure(WIDTH_IN, height_in + 0.3, theme=theme)
-    axes = figure.add_subplot()
-    axes.imshow(grey, cmap="gray", vmin=-110, vmax=255, interpolation="lanczos")
-    _tint(axes, example)
+    scale = min(WIDTH_PX / grey.width, MAX_HEIGHT_PX / grey.height)
+    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
+    pale = DARKEST + np.asarray(grey.resize(size, Image.Resampling.LANCZOS), np.float32) * (1 - DARKEST / 255)
+    pixels = np.repeat(pale[..., np.newaxis], 3, axis=2)
+    _tint(pixels, example, scale=scale)
+    picture = Image.fromarray(np.rint(pixels).astype(np.uint8), "RGB")
     for box in example.evidence_boxes:
-        _outline(axes, box, width=width)
-    title = drawable(example.title)
-    axes.set_title(title, loc="left", fontsize=8.5, color=theme.ink, family=FONT, pad=5, parse_math=False)
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(color=theme.rule, linewidth=0.8)
-    return to_png(figure)
+        _outline(picture, box, scale=scale)
+    return _to_png(picture)
 
 
-def _decode(example: Example) -> np.ndarray:
+def _decode(example: Example) -> Image.Image:
     """The image in grey, so that hue means attention only."""
     place = f"examples: sample {example.sample_id}, image {example.image}"
     try:
         with Image.open(io.BytesIO(example.image_png)) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise DataError(f"{place}: {opened.width}x{opened.height} pixels; at most {MAX_PIXELS:,} are drawn.")
-            return np.asarray(opened.convert("L"))
+            return opened.convert("L")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{place}: cannot be decoded ({type(error).__name__}). Run the examples stage again.") from None
 
@@ -100,31 +91,39 @@ def _check(example: Example) -> None:
     """Boxes and weights fit each other: the type of the column cannot say so."""
     shapes = (example.weights.shape, example.token_boxes.shape, example.evidence_boxes.shape)
     fits = shapes[1] == (len(example.weights), 4) and shapes[2][1] == 4
-    if not fits or not all(np.isfinite(array).all() for array in (example.weights, example.token_boxes)):
+    numbers = (example.weights, example.token_boxes, example.evidence_boxes)
+    if not fits or not all(np.isfinite(array).all() for array in numbers):
         raise DataError(
             f"examples: sample {example.sample_id}, head {example.head}: weights, token boxes and evidence boxes of "
             f"shapes {shapes}; wanted one finite weight per (x0, y0, x1, y1). Run the examples stage again."
         )
 
 
-def _tint(axes: Axes, example: Example) -> None:
+def _tint(pixels: Float[np.ndarray, "y x colour"], example: Example, *, scale: float) -> None:
     """Opacity is weight over the largest weight: a flat map looks flat, a peak stands out."""
-    weights, boxes = example.weights, example.token_boxes
+    weights = example.weights
     if not len(weights) or weights.max() <= 0:
         return
-    colours = np.tile(np.array(to_rgba(HEAT)), (len(weights), 1))
-    colours[:, 3] = 0.85 * np.clip(weights / weights.max(), 0, 1)
-    rectangles: Sequence[Rectangle] = [
-        Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes.tolist()
-    ]
-    # Antialiased neighbours would show seams between tokens.
-    axes.add_collection(PatchCollection(rectangles, facecolors=colours, edgecolors="none", antialiased=False))
+    heat = np.array(ImageColor.getrgb(HEAT), np.float32)
+    opacities = 0.85 * np.clip(weights / weights.max(), 0, 1)
+    # Edges that two tokens share round to the same pixel, so there are no seams.
+    edges = np.clip(np.rint(example.token_boxes * scale), 0, max(pixels.shape)).astype(int)
+    for (x0, y0, x1, y1), opacity in zip(edges.tolist(), opacities.tolist(), strict=True):
+        token = pixels[y0:y1, x0:x1]
+        token += opacity * (heat - token)
 
 
-def _outline(axes: Axes, box: Float[np.ndarray, " 4"], *, width: int) -> None:
-    x0, y0, x1, y1 = (float(value) for value in box)
-    margin = width / 300
-    corner = (x0 - 0.5 - margin, y0 - 0.5 - margin)
-    size = (x1 - x0 + 2 * margin, y1 - y0 + 2 * margin)
-    for colour, line in (("#ffffff", 3.2), (OUTLINE, 1.6)):
-        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=line))
+def _outline(picture: Image.Image, box: Float[np.ndarray, " 4"], *, scale: float) -> None:
+    x0, y0, x1, y1 = np.clip(np.rint(box * scale), -OUTLINE_PX, max(picture.size) + OUTLINE_PX).astype(int).tolist()
+    drawing = ImageDraw.Draw(picture)
+    for colour, outset, line in (("#ffffff", OUTLINE_PX, OUTLINE_PX + 3), (OUTLINE, OUTLINE_PX - 1, OUTLINE_PX)):
+        corners = (x0 - outset, y0 - outset, max(x0, x1 - 1) + outset, max(y0, y1 - 1) + outset)
+        drawing.rectangle(corners, outline=colour, width=line)
+
+
+def _to_png(picture: Image.Image) -> bytes:
+    """With a palette of the colours that are farthest apart: few bytes, and rare colours such as the heat survive."""
+    buffer = io.BytesIO()
+    paletted = picture.quantize(NUM_COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    paletted.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

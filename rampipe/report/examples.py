@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import polars as pl
 
 from rampipe.errors import DataError
 from rampipe.report.attention_map import Example, attention_map
-from rampipe.report.drawn import Drawn, drawn
+from rampipe.report.drawn import Drawn, pictured
 from rampipe.report.sources import Sources
 from rampipe.types import HeadId
 
@@ -65,9 +64,11 @@ def _sample(rows: pl.DataFrame, masses: dict[tuple[str, str, HeadId], float], in
     for example in chosen:
         name = f"example-{index}-head-{example.head.layer}-{example.head.head}"
         try:
-            shown.append(drawn(name, partial(_draw, example), alt=f"Attention map of {example.title}"))
+            png = attention_map(example)
         except DataError as error:
             problems.append(str(error))
+        else:
+            shown.append(pictured(name, png, alt=f"Attention map of {example.title}", caption=example.title))
     first = chosen[0]
     return ExampleSample(
         sample_id=first.sample_id,
@@ -78,10 +79,6 @@ def _sample(rows: pl.DataFrame, masses: dict[tuple[str, str, HeadId], float], in
         figures=tuple(shown),
         problems=tuple(problems),
     )
-
-
-def _draw(example: Example, theme: Any) -> bytes:
-    return attention_map(example, theme=theme)
 
 
 def _first_heads(rows: pl.DataFrame) -> pl.DataFrame:

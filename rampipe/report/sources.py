@@ -27,7 +27,7 @@ from rampipe.tables.run import RUN_PATH, Run, library_versions
 from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.types import HeadId
 
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
 STAGES = ("ranking", "examples")

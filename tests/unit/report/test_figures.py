@@ -109,7 +109,7 @@ def example(**changes: object) -> Example:
 
 
 def test_heat_is_on_the_token_and_the_box_on_the_evidence() -> None:
-    image = pixels(attention_map(example(), theme=LIGHT))
+    image = pixels(attention_map(example()))
     height, width, _ = image.shape
     orange = (image[..., 0] - image[..., 2]) > 90
     rows, columns = np.nonzero(orange)
@@ -118,8 +118,22 @@ def test_heat_is_on_the_token_and_the_box_on_the_evidence() -> None:
     blue = (image[..., 2] - image[..., 0]) > 90
     assert columns.max() < np.nonzero(blue)[1].max()
     assert rows.max() < np.nonzero(blue)[0].min()
-    assert not ((pixels(attention_map(example(weights=np.zeros(48)), theme=LIGHT))[..., 0] - image[..., 2]) > 250).any()
+    assert not ((pixels(attention_map(example(weights=np.zeros(48))))[..., 0] - image[..., 2]) > 250).any()
     assert height < width * 1.1
+
+
+def test_fewer_colours_are_not_seen() -> None:
+    """Grey noise asks for every grey; the strongest token, one of 48, must keep what is under it."""
+    noise = np.random.default_rng(0).integers(0, 256, (336, 448), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    png = attention_map(example(image_png=buffer.getvalue()))
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.mode == "P"
+    token = pixels(png)[70:130, 210:265]
+    exact = 0.15 * (77 + noise[57:107, 173:218] * (178 / 255)) + 0.85 * 0xD5
+    assert abs(token[..., 0].mean() - exact.mean()) < 2
+    assert np.ptp(token[..., 0]) > 0.7 * np.ptp(exact)
 
 
 def test_the_title_names_head_and_mass() -> None:
@@ -138,4 +152,4 @@ def test_the_title_names_head_and_mass() -> None:
 )
 def test_a_wrong_example_says_what_is_wrong(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        attention_map(example(**changes), theme=LIGHT)
+        attention_map(example(**changes))

@@ -31,6 +31,12 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     assert all(resource.startswith("data:image/png;base64,") for resource in page.resources())
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"} == set()
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 2 + 2 + 4  # where, domains, two heads of two samples
+    assert len(page.resources()) == 2 * (2 + 2) + 4  # maps fit both themes
+
+
+def test_maps_are_named_by_head_and_mass(page: Page) -> None:
+    for head in PLANTED:
+        assert f"head {head} · " in page.text("examples")
 
 
 def test_top_rows_are_the_ranking(page: Page, complete: Path) -> None:
