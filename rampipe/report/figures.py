@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rampipe.report.curve import ConcentrationCurve, draw_curve
+from rampipe.report.fraction_curve import FractionPanel, add_legend, draw_fractions
 from rampipe.report.heatmap import HeadGrid, add_colour_bar, draw_heatmap, shared_norm
 from rampipe.report.matrix import draw_matrix
 from rampipe.report.style import Theme, drawable, new_figure, shortened, to_png
@@ -69,6 +70,20 @@ def overlap(values: Float[np.ndarray, "scope scope"], *, names: Sequence[str], m
     axes = figure.add_subplot()
     image = draw_matrix(axes, values, names=names, title="CoRe heads that two scopes share", theme=theme)
     add_colour_bar([axes], image, label=measure, theme=theme)
+    return to_png(figure)
+
+
+def fractions(panels: Sequence[FractionPanel], *, theme: Theme) -> bytes:
+    """Accuracy over the share of heads that are silenced, a panel per way to silence them."""
+    num_columns = min(2, len(panels))
+    num_rows = math.ceil(len(panels) / num_columns)
+    figure = new_figure(7.0 if num_columns == 1 else 10.2, 4.1 * num_rows + 0.5, theme=theme)
+    cells = figure.subplots(num_rows, num_columns, squeeze=False).ravel().tolist()
+    for axes, panel in zip(cells, panels, strict=False):
+        draw_fractions(axes, panel, theme=theme)
+    for axes in cells[len(panels) :]:
+        axes.set_axis_off()
+    add_legend(cells[0], theme=theme)
     return to_png(figure)
 
 

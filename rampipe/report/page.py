@@ -18,6 +18,7 @@ from rampipe.report.drawn import Drawn, drawn
 from rampipe.report.examples import examples_section
 from rampipe.report.glossary import GLOSSARY
 from rampipe.report.ranked import Ranked, ranked_scopes
+from rampipe.report.silencing import silencing_section
 from rampipe.report.sources import Sources, rampipe_version, read_sources
 from rampipe.report.stability import stability_section
 from rampipe.report.style import LIGHT
@@ -73,7 +74,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
     ranked = _ranked(sources)
     where = _where(sources, ranked)
     domains = domains_section(sources, ranked)
-    examples = examples_section(sources)
+    silencing, examples = silencing_section(sources), examples_section(sources)
     html = (
         _environment()
         .get_template("page.html.j2")
@@ -87,13 +88,15 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
             top=_top(sources, ranked),
             domains=domains,
             stability=stability_section(sources),
+            silencing=silencing,
             examples=examples,
             errors={"missing": "" if sources.commits else domains.missing, "rows": summary.error_rows(sources.errors)},
             facts=summary.facts(sources),
             glossary=GLOSSARY,
         )
     )
-    shown = [*where.figures, *domains.figures, *(figure for sample in examples.samples for figure in sample.figures)]
+    shown = [*where.figures, *domains.figures, *silencing.figures]
+    shown += [figure for sample in examples.samples for figure in sample.figures]
     return html, {f"report/{figure.name}.png": figure.png for figure in shown} | _headline(sources, ranked)
 
 

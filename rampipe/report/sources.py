@@ -27,10 +27,10 @@ from rampipe.tables.run import RUN_PATH, Run, library_versions
 from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.types import HeadId
 
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
-STAGES = ("ranking", "examples")
+STAGES = ("ranking", "examples", "ablation")
 """Stages whose tables the page shows, in the order in which they are made."""
 
 

@@ -1,0 +1,148 @@
+"""The section of the ablation, against the table that the judge made."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from rampipe.config import AblateConfig
+from rampipe.report import figures
+from rampipe.report.fraction_curve import FractionLine
+from rampipe.report.page import write_report
+from rampipe.report.silencing import confidence_of, fraction_panels, silencing_section
+from rampipe.report.sources import read_sources
+from rampipe.report.style import LIGHT
+from rampipe.tables.run import Run
+from tests.unit.report.made_ablation import CONFIG, publish_ablation, read_accuracy
+from tests.unit.report.made_run import Shape, make_run
+from tests.unit.report.reading import Page
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Captured, not ranked: the section needs its own tables only."""
+    return make_run(tmp_path, Shape(num_units=1, num_committed=1))
+
+
+def shown(run: Run) -> Page:
+    return Page(Path(write_report(run.storage.uri)).read_text(encoding="utf-8"))
+
+
+def line_of(accuracy: pl.DataFrame, strategy: str) -> FractionLine:
+    return next(line for line in fraction_panels(accuracy)[0].lines if line.strategy == strategy)
+
+
+def test_without_the_stage_the_command_is_named_and_with_it_the_verdict(run: Run) -> None:
+    before = shown(run)
+    assert "python -m jobs.ablate RUN --config FILE" in before.text("silencing")
+    assert before.table("silencing") == []
+    lines = publish_ablation(run)
+    after = shown(run)  # twin: the page is made again, for another stage
+    assert after.problems == []
+    assert "jobs.ablate" not in after.text("silencing")
+    assert len(lines) > 6
+    assert all(line in after.text("silencing") for line in lines)
+    assert (Path(run.storage.uri) / "report" / "silencing.png").is_file()
+
+
+def test_table_of_arms_is_the_accuracy_table(run: Run) -> None:
+    publish_ablation(run)
+    row = next(row for row in shown(run).table("silencing") if row[0] == "top 5 %" and len(row) == 9)
+    truth = read_accuracy(run).filter(pl.col("scope") == "overall", pl.col("arm_id") == "top-0.05-zero-all")
+    names = ("query_head_frac", "kv_head_frac", "accuracy")
+    assert row[1:4] == [f"{100 * truth.item(0, name):.1f}" for name in names]
+    assert row[1] != row[2]
+    assert row[4] == f"{100 * truth.item(0, 'low'):.1f} to {100 * truth.item(0, 'high'):.1f}"
+    assert row[5] == f"−{-100 * truth.item(0, 'difference'):.1f}"
+    assert row[7:] == ["< 0.001", "< 0.001"]
+
+
+def test_random_draws_are_under_their_arm_with_their_range(run: Run) -> None:
+    publish_ablation(run)
+    rows = [row for row in shown(run).table("silencing") if len(row) == 9]
+    place = [row[0] for row in rows].index("top 5 %")
+    assert [row[0] for row in rows[place + 1 : place + 3]] == ["↳ random, 3 draws", "↳ layer-matched random, 3 draws"]
+    # 40 samples, wrong are 3, 4 and 5.
+    assert [row[3:5] for row in rows[place + 1 : place + 3]] == [["90.0", "87.5 to 92.5"]] * 2
+    assert rows[place + 1][7:] == ["–", "–"]
+
+
+def test_domains_have_the_arms_of_five_percent(run: Run) -> None:
+    publish_ablation(run)
+    rows = [row for row in shown(run).table("silencing") if len(row) == 7]
+    assert [row[0] for row in rows] == ["all domains", "text-only control", "docs", "films"]
+    assert [row[1] for row in rows] == ["40", "20", "20", "20"]
+    truth = read_accuracy(run).filter(pl.col("arm_id") == "top-0.05-zero-all").sort("scope")
+    films = truth.filter(pl.col("scope") == "films")
+    cell = f"{100 * films.item(0, 'accuracy'):.1f} (−{-100 * films.item(0, 'difference'):.1f})"
+    assert rows[3][3] == cell
+    assert rows[1][3] == "80.0 (0.0)"
+
+
+def test_lines_of_the_figure_are_the_table(run: Run) -> None:
+    publish_ablation(run)
+    accuracy = read_accuracy(run)
+    top, bottom = line_of(accuracy, "top"), line_of(accuracy, "bottom")
+    drawn = line_of(accuracy, "layer_matched_random")
+    np.testing.assert_allclose(top.accuracy, [0.5, 0.1, 0.1])
+    np.testing.assert_allclose(bottom.accuracy, [0.95, 0.95, 0.95])
+    np.testing.assert_allclose(top.share, [2 / 96, 5 / 96, 19 / 96], atol=1 / 96)
+    assert (top.low < top.accuracy).all()
+    assert (drawn.is_band, top.is_band) == (True, False)
+    np.testing.assert_allclose(drawn.high - drawn.low, 2 / 40)
+    np.testing.assert_allclose(drawn.accuracy, (drawn.high + drawn.low) / 2)
+
+
+def test_the_top_line_is_where_the_accuracy_is(run: Run) -> None:
+    """The pixels in the accent colour move with the answers of the top arms."""
+    publish_ablation(run)
+    accuracy = read_accuracy(run)
+    is_top = pl.col("strategy") == "top"
+    unharmed = accuracy.with_columns(pl.when(is_top).then(0.97).otherwise("accuracy").alias("accuracy"))
+    heights = list[float]()
+    for table in (accuracy, unharmed):
+        with Image.open(io.BytesIO(figures.fractions(fraction_panels(table), theme=LIGHT))) as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        accent = abs(pixels - np.array([0xD5, 0x5E, 0x00])).sum(axis=-1) < 12
+        heights.append(float(np.median(np.nonzero(accent)[0]) / pixels.shape[0]))
+    assert heights[0] > 0.5
+    assert heights[1] < 0.3
+
+
+def test_every_way_to_silence_has_its_panel(run: Run) -> None:
+    publish_ablation(run)
+    assert [panel.title for panel in fraction_panels(read_accuracy(run))] == ["Accuracy with heads silenced"]
+    publish_ablation(run, AblateConfig(fracs=(0.05,), seeds=2, modes=("zero", "mean"), positions=("all", "decode")))
+    titles = [panel.title for panel in fraction_panels(read_accuracy(run))]
+    assert sorted(titles) == [
+        "Accuracy with heads silenced",
+        "Accuracy with heads silenced [decode]",
+        "Accuracy with heads silenced [mean, decode]",
+        "Accuracy with heads silenced [mean]",
+    ]
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_confidence_is_the_one_of_the_intervals(run: Run, confidence: float) -> None:
+    lines = publish_ablation(run, CONFIG.model_copy(update={"confidence": confidence}))
+    accuracy = read_accuracy(run)
+    assert confidence_of(accuracy) == pytest.approx(confidence)
+    for share in (0.0, 1.0):
+        assert confidence_of(accuracy.filter(pl.col("accuracy") == share)) in (None, pytest.approx(confidence))
+    section = silencing_section(read_sources(run.storage.uri))
+    assert section.verdict == tuple(lines)
+    assert f"{confidence * 100:g} % Wilson" in section.figures[0].caption
+
+
+def test_no_predictions_are_dashes_and_no_figure(run: Run) -> None:
+    publish_ablation(run, predicts=False)
+    section = silencing_section(read_sources(run.storage.uri))
+    assert section.figures == ()
+    assert section.notes[0].startswith("No figure: nothing was predicted")
+    assert {cell for row in section.rows for cell in row[3:]} == {"–"}
+    assert "accuracy unknown" in section.verdict[0]
