@@ -9,7 +9,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from jobs.ablate import ablate_run
 from jobs.command import add_run_flags, parser, run, run_config
+from rampipe.engine.ablate import ablation_config
 from rampipe.engine.capture import run_capture
 from rampipe.engine.examples import write_examples
 from rampipe.heads.metrics import check_captured
@@ -27,19 +29,24 @@ EXAMPLES = (
 def pipeline(arguments: argparse.Namespace) -> int:
     config = run_config(arguments)
     check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
+    if config.ablate.split is not None:
+        ablation_config(config)
     outcome = run_capture(config, plan_only=arguments.plan)
     if arguments.plan:
         return 0
     ranking = rank_run([outcome.run_uri], config.rank)
+    complete = outcome.complete
+    if config.ablate.split is not None:
+        complete &= ablate_run(config, outcome.run_uri, ranking)
     write_examples(config, outcome.run_uri, ranking.core_heads())
     page = write_report(outcome.run_uri)
     print_summary(ranking)
     print(f"run: {outcome.run_uri}\nreport: {page}")
-    return 0 if outcome.complete else 1
+    return 0 if complete else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    made = parser("pipeline", about="Capture, rank and report; finished stages are skipped.", examples=EXAMPLES)
+    made = parser("pipeline", about="Capture, rank, ablate and report; finished stages are skipped.", examples=EXAMPLES)
     add_run_flags(made)
     return run(pipeline, made, argv)
 

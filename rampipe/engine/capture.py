@@ -17,6 +17,8 @@ from rampipe.tables.run import Run, RunSpec, create_run
 from rampipe.tables.storage import open_storage
 
 Announce = Callable[[str], None]
+MakeWorker = Callable[[], tuple[Callable[..., Any], dict[str, Any]]]
+"""The class of the actors and its arguments; called only when there is work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,23 @@ def run_capture(
     if plan_only:
         return _announce_plan(config, spec, announce)
     run = create_run(config.out, spec)
+
+    def worker() -> tuple[Callable[..., Any], dict[str, Any]]:
+        from rampipe.engine.worker import Worker
+
+        arguments = {"config": config, "run_uri": run.storage.uri, "fingerprint": run.fingerprint}
+        return worker_class or Worker, arguments
+
+    return complete_run(config, run, worker=worker, announce=announce)
+
+
+def complete_run(config: RunConfig, run: Run, *, worker: MakeWorker, announce: Announce) -> CaptureOutcome:
+    """Run the units of a run of any kind that are not committed yet, and finish it."""
     commits = read_commits(run.storage)
     todo = [unit for unit in run.units if unit.unit_id not in commits]
     announce(f"run {run.storage.uri}: {len(commits)} of {len(run.units)} units are done")
     if todo:
-        _run_todo(config, run, commits, worker_class)
+        _run_todo(config, run, commits, worker)
     success = finish_run(run)
     outcome = CaptureOutcome(
         run_uri=run.storage.uri,
@@ -69,16 +83,8 @@ def run_capture(
     return outcome
 
 
-def _run_todo(
-    config: RunConfig, run: Run, commits: Mapping[int, CommitRecord], worker_class: Callable[..., Any] | None
-) -> None:
+def _run_todo(config: RunConfig, run: Run, commits: Mapping[int, CommitRecord], worker: MakeWorker) -> None:
     from rampipe.engine.cluster import run_units
-
-    def worker() -> tuple[Callable[..., Any], dict[str, Any]]:
-        from rampipe.engine.worker import Worker
-
-        arguments = {"config": config, "run_uri": run.storage.uri, "fingerprint": run.fingerprint}
-        return worker_class or Worker, arguments
 
     todo = [unit for unit in run.units if unit.unit_id not in commits]
     with Progress(num_units=len(todo), num_samples=sum(unit.num_samples for unit in todo)) as progress:

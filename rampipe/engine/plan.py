@@ -9,10 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rampipe.config import DataConfig, RunConfig
-from rampipe.data import Shard, Source
+from rampipe.data import Shard, Source, open_source
 from rampipe.errors import DataError
 from rampipe.models.checkpoint import find_checkpoint
 from rampipe.models.identity import model_identity, model_slug
+from rampipe.tables.arms import ArmPlan
 from rampipe.tables.commit import CommitRecord
 from rampipe.tables.run import RunSpec
 from rampipe.tables.schema import load_schema
@@ -73,16 +74,59 @@ def cut_units(
     return tuple(units), touched
 
 
+def make_ablation_spec(config: RunConfig, plan: ArmPlan) -> RunSpec:
+    """Units and fingerprint of an ablation; `config` is that of `ablation_config`.
+
+    Raises DataError when there is no sample in the evaluated split, ModelError when the checkpoint cannot be read.
+    """
+    split = config.ablate.split
+    evaluated = config.data.model_copy(update={"split": split})
+    units, shards = cut_units(
+        open_source(evaluated).shards(), unit_samples=config.capture.unit_samples, limit=evaluated.limit
+    )
+    if not units:
+        raise DataError(f"data.path {config.data.path}: no sample in split {split!r}. Check ablate.split.")
+    inputs = _inputs(config.model_copy(update={"data": evaluated}), shards)
+    used = ("predict_tokens", "unit_samples", "batch_tokens", "max_pixels", "batch_rule")
+    inputs["capture"] = {name: inputs["capture"][name] for name in used}
+    inputs["arms"] = {"plan_sha256": plan.sha256, "ranking_sha256": plan.ranking_sha256}
+    if any(arm.mode == "mean" for arm in plan.arms):
+        reference = open_source(config.data).shards()
+        inputs["reference"] = {
+            "samples": config.ablate.reference_samples,
+            "shards": {shard.path: shard.digest for shard in reference},
+        }
+    return RunSpec(
+        model_slug=model_slug(config.model),
+        dataset_slug=_dataset_slug(evaluated),
+        inputs=inputs,
+        units=units,
+        queries=(),
+        num_heads=0,
+        num_arms=len(plan.arms),
+    )
+
+
 def count_heads(config: RunConfig) -> int:
     """(layer, head) pairs of the decoder's softmax attention, from the checkpoint's configuration alone."""
-    from transformers import AutoConfig
-
-    text = AutoConfig.from_pretrained(
-        find_checkpoint(config.model), trust_remote_code=False, local_files_only=True
-    ).get_text_config(decoder=True)
+    text = _decoder_config(config)
     kinds: Sequence[str] = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
     num_layers = sum(kind in ("full_attention", "sliding_attention", "chunked_attention") for kind in kinds)
     return num_layers * text.num_attention_heads
+
+
+def count_kv_heads(config: RunConfig) -> int:
+    """kv_heads of a layer of the decoder, from the checkpoint's configuration alone."""
+    text = _decoder_config(config)
+    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+
+
+def _decoder_config(config: RunConfig) -> Any:
+    from transformers import AutoConfig
+
+    checkpoint = find_checkpoint(config.model)
+    found = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
+    return found.get_text_config(decoder=True)
 
 
 def estimate(spec: RunSpec, commits: Mapping[int, CommitRecord], *, num_replicas: int | None) -> Estimate:

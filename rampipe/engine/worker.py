@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -23,9 +23,10 @@ from rampipe.models.loading import load_replica
 from rampipe.models.torchvision import hide_broken_torchvision
 from rampipe.tables.commit import Provenance, commit_unit, find_commit
 from rampipe.tables.fingerprint import differing_keys
-from rampipe.tables.rows import SampleFailure, SampleResult
+from rampipe.tables.rows import SampleFailure
 from rampipe.tables.run import Run, library_versions, open_run_dir
 from rampipe.tables.storage import open_storage
+from rampipe.tables.unit_kind import CAPTURE, UnitKind
 from rampipe.types import Sample, Unit
 
 hide_broken_torchvision()  # before transformers' modelling code, which the trials import
@@ -50,11 +51,16 @@ class _Prepared(NamedTuple):
 class _Outcome(NamedTuple):
     row: int
     sample_id: str
-    result: SampleResult | SampleError
+    result: Any
 
 
 class Worker:
-    """Loads the model once, then runs units. Raises ModelError when it cannot be loaded or is not that of the run."""
+    """Loads the model once, then runs units; `AblationWorker` does so for other measurements.
+
+    Raises ModelError when the model cannot be loaded or is not that of the run.
+    """
+
+    KIND: ClassVar[UnitKind[Any]] = CAPTURE
 
     def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
         self._config = config
@@ -82,7 +88,8 @@ class Worker:
             self._storage,
             fingerprint=self._fingerprint,
             unit=unit,
-            results=[outcome.result for outcome in outcomes if isinstance(outcome.result, SampleResult)],
+            kind=self.KIND,
+            results=[outcome.result for outcome in outcomes if not isinstance(outcome.result, SampleError)],
             failures=[
                 SampleFailure(
                     sample_id=outcome.sample_id,
@@ -145,12 +152,16 @@ class Worker:
         except SampleError as error:
             return error
 
+    def _measure(self, trials: Sequence[Trial]) -> Sequence[Any]:
+        """A result, or the SampleError, of each trial of one batch."""
+        return measure(self._replica, trials, config=self._config.capture)
+
     def _measure_window(self, window: dict[int, _Prepared]) -> list[_Outcome]:
         trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
         outcomes = list[_Outcome]()
         num_tokens = {row: trial.num_tokens for row, trial in trials.items()}
         for batch in compose_batches(num_tokens, batch_tokens=self._config.capture.batch_tokens):
-            results = measure(self._replica, [trials[row] for row in batch], config=self._config.capture)
+            results = self._measure([trials[row] for row in batch])
             outcomes += [
                 _Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)
             ]

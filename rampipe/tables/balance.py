@@ -1,4 +1,4 @@
-"""Whether a run is whole: planned samples = measured + failed, and rows = measured × query groups × heads."""
+"""Whether a run is whole: planned samples = measured + failed, and rows = measured × query groups × heads (× arms)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ def balance(run: Run, commits: Mapping[int, CommitRecord] | None = None) -> Bala
     """Account for a run from its plan and its commit records, which are read when they are not given."""
     records = read_commits(run.storage) if commits is None else commits
     planned = {unit.unit_id: unit.num_samples for unit in run.units}
-    rows_per_sample = len(run.queries) * run.num_heads
     problems: list[str] = []
     missing, foreign = sorted({*planned} - {*records}), sorted({*records} - {*planned})
     if missing:
@@ -52,11 +51,10 @@ def balance(run: Run, commits: Mapping[int, CommitRecord] | None = None) -> Bala
             problems.append(
                 f"unit {unit_id}: planned {planned[unit_id]} = {record.num_ok} ok + {record.num_errors} errors"
             )
-        if record.num_rows != record.num_ok * rows_per_sample:
-            problems.append(
-                f"unit {unit_id}: {record.num_rows} rows = {record.num_ok} ok × {len(run.queries)} query groups × "
-                f"{run.num_heads} heads"
-            )
+        if record.num_rows != record.num_ok * run.rows_per_sample:
+            each = f"{len(run.queries)} query groups × {run.num_heads} heads"
+            each = each if run.num_arms is None else f"{run.num_arms} arms"
+            problems.append(f"unit {unit_id}: {record.num_rows} rows = {record.num_ok} ok × {each}")
     return Balance(
         num_units=len(planned),
         num_committed=len(planned) - len(missing),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -18,16 +18,17 @@ from rampipe.errors import DataError, IncompleteError, StorageError
 from rampipe.tables.failpoint import failpoint
 from rampipe.tables.parquet import parse, read_metadata, to_bytes
 from rampipe.tables.record import CommitRecord, CommittedFile, Provenance, commit_path, read_commit, read_commits
-from rampipe.tables.rows import SampleFailure, SampleResult, errors_table, head_stats_table, samples_table
+from rampipe.tables.rows import SampleFailure, errors_table
 from rampipe.tables.schema import load_schema
 from rampipe.tables.storage import Storage
+from rampipe.tables.unit_kind import CAPTURE, Result, UnitKind
 from rampipe.types import Unit
 
 __all__ = ["CommitRecord", "CommittedFile", "Provenance", "commit_unit", "find_commit", "read_commits"]
 
 QUARANTINE_FOLDER = "_quarantine"
-UNIT_SCHEMAS = {"errors": "errors.v1", "samples": "samples.v1", "head_stats": "head_stats.v1"}
-"""Tables of a unit, in the order in which they are published."""
+UNIT_SCHEMAS = CAPTURE.schemas
+"""Tables of a unit of a capture run, in the order in which they are published."""
 
 
 def find_commit(storage: Storage, *, fingerprint: str, unit: Unit) -> CommitRecord | None:
@@ -54,16 +55,17 @@ def find_commit(storage: Storage, *, fingerprint: str, unit: Unit) -> CommitReco
     return record
 
 
-def commit_unit(
+def commit_unit(  # noqa: PLR0913 - a unit, all that it gave, and of which kind
     storage: Storage,
     *,
     fingerprint: str,
     unit: Unit,
-    results: Sequence[SampleResult],
+    results: Sequence[Result],
     failures: Sequence[SampleFailure],
     provenance: Provenance,
+    kind: UnitKind[Result] = CAPTURE,
 ) -> CommitRecord:
-    """Publish the three files of a unit, then its commit record; or adopt what another attempt published.
+    """Publish the files of a unit, then its commit record; or adopt what another attempt published.
 
     results: in the order of the shard, which is the order of the rows. Returns the record that is on disk, which may
     be another attempt's. Raises IncompleteError when results and failures are not the unit's samples, SampleError for
@@ -72,24 +74,26 @@ def commit_unit(
     committed = find_commit(storage, fingerprint=fingerprint, unit=unit)
     if committed is not None:
         return committed
-    _check_balance(unit, results, failures)
-    unit_files = _UnitFiles(storage, fingerprint, unit)
-    head_stats_table(results)  # refuses bad statistics before anything is published
+    _check_balance(unit, results, failures, kind)
+    unit_files = _UnitFiles(storage, fingerprint, unit, kind.schemas)
+    for make in kind.tables.values():  # refuses bad values before anything is published
+        make(results)
     failpoint("before_publish")
     errors = unit_files.publish("errors", errors_table(failures))
     failpoint("after_errors")
     results = _follow(unit_files, results, errors.table)
-    samples = unit_files.publish("samples", samples_table(results))
-    failpoint("after_samples")
-    head_stats = unit_files.publish("head_stats", head_stats_table(results))
-    failpoint("after_head_stats")
+    files, num_rows = [errors.file], 0
+    for name, make in kind.tables.items():
+        files.append(unit_files.publish(name, make(results)).file)
+        num_rows = files[-1].rows
+        failpoint(f"after_{name}")
     record = CommitRecord(
         unit_id=unit.unit_id,
         fingerprint=fingerprint,
-        files=(errors.file, head_stats.file, samples.file),
-        num_ok=samples.file.rows,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        num_ok=len(results),
         num_errors=errors.file.rows,
-        num_rows=head_stats.file.rows,
+        num_rows=num_rows,
         **asdict(provenance),
     )
     created = storage.publish(commit_path(unit), record.to_json())
@@ -104,7 +108,9 @@ def _existing(storage: Storage, *, fingerprint: str, unit: Unit) -> CommitRecord
     return record
 
 
-def _check_balance(unit: Unit, results: Sequence[SampleResult], failures: Sequence[SampleFailure]) -> None:
+def _check_balance(
+    unit: Unit, results: Sequence[Result], failures: Sequence[SampleFailure], kind: UnitKind[Result]
+) -> None:
     """Planned = ok + errors, no sample twice, and every sample with the same number of rows."""
     counts = Counter([*(result.sample_id for result in results), *(failure.sample_id for failure in failures)])
     twice = [sample_id for sample_id, count in counts.items() if count > 1]
@@ -114,9 +120,9 @@ def _check_balance(unit: Unit, results: Sequence[SampleResult], failures: Sequen
             + (f", {len(twice)} samples twice, e.g. {twice[0]!r}" if twice else "")
             + ". Nothing was committed."
         )
-    shapes = {tuple((query, group.num_heads) for query, group in sorted(result.groups.items())) for result in results}
+    shapes = {kind.shape_of(result) for result in results}
     if len(shapes) > 1:
-        raise IncompleteError(f"{unit.name}: samples differ in their heads or query groups: {sorted(shapes)[:3]}.")
+        raise IncompleteError(f"{unit.name}: samples differ in heads, query groups or arms: {sorted(shapes)[:3]}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +138,11 @@ class _UnitFiles:
     storage: Storage
     fingerprint: str
     unit: Unit
+    schemas: Mapping[str, str]
 
     def publish(self, name: str, table: pa.Table) -> _Published:
         """Publish our table, or adopt the file that is there when it is intact and about the same samples."""
-        schema = load_schema(UNIT_SCHEMAS[name])
+        schema = load_schema(self.schemas[name])
         path = f"{name}/{self.unit.name}.parquet"
         metadata = {
             "fingerprint": self.fingerprint,
@@ -157,7 +164,7 @@ class _UnitFiles:
 
     def _adopt(self, name: str, found: bytes, ours: pa.Table) -> pa.Table | None:
         """The other attempt's table, or None when it is damaged, foreign or about other samples."""
-        schema = load_schema(UNIT_SCHEMAS[name])
+        schema = load_schema(self.schemas[name])
         try:
             table, metadata = parse(found, schema), read_metadata(found)
         except (StorageError, DataError):
@@ -178,7 +185,7 @@ def _described(path: str, data: bytes, table: pa.Table) -> _Published:
     return _Published(table, CommittedFile(path, bytes=len(data), sha256=digest, rows=table.num_rows))
 
 
-def _follow(unit_files: _UnitFiles, results: Sequence[SampleResult], errors: pa.Table) -> list[SampleResult]:
+def _follow(unit_files: _UnitFiles, results: Sequence[Result], errors: pa.Table) -> list[Result]:
     """Our results of the samples that the published errors file leaves. Raises StorageError when one is missing."""
     failed = _sample_ids(errors)
     num_planned = unit_files.unit.num_samples

@@ -37,7 +37,8 @@ def publish_stage(storage: Storage, stage: str, tables: Mapping[str, pa.Table], 
     success = _success_path(stage)
     storage.delete(success)
     for path in storage.list(stage):
-        if path.endswith(".parquet") and path not in files:
+        is_table = path.endswith(".parquet") and "/" not in path.removeprefix(f"{stage}/")
+        if is_table and path not in files:
             storage.delete(path)
     for path, data in files.items():
         storage.replace(path, data)

@@ -43,7 +43,8 @@ def finish_run(run: Run) -> Success:
             f"{account.num_errors} errors of {account.num_samples} samples, {account.num_rows} rows. "
             f"{'; '.join(account.problems[:5])}. Run the same command again; it goes on where it stopped."
         )
-    write_card(run, account)
+    if run.num_arms is None:  # an ablation is a stage of the run whose card it is on
+        write_card(run, account)
     content = success_content(run, commits)
     run.storage.publish(SUCCESS_PATH, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
     success = read_success(run.storage)

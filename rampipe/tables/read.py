@@ -12,7 +12,6 @@ import polars as pl
 
 from rampipe.errors import StorageError
 from rampipe.tables.balance import Balance, balance
-from rampipe.tables.commit import UNIT_SCHEMAS
 from rampipe.tables.derived import stage_files
 from rampipe.tables.record import CommitRecord, CommittedFile, read_commits
 from rampipe.tables.run import PLAN_PATH, Run, open_run_dir
@@ -42,6 +41,11 @@ class OpenRun:
         return self._committed("errors")
 
     @property
+    def outcomes(self) -> pl.LazyFrame:
+        """Of an ablation: one row per sample and arm."""
+        return self._committed("outcomes")
+
+    @property
     def plan(self) -> pl.LazyFrame:
         """One row per unit."""
         return self._scan([PLAN_PATH], load_schema("plan.v1"))
@@ -68,7 +72,7 @@ class OpenRun:
 
     def _committed(self, table: str) -> pl.LazyFrame:
         paths = [record.path_of(table) for record in self.commits.values()]
-        return self._scan(paths, load_schema(UNIT_SCHEMAS[table]))
+        return self._scan(paths, load_schema(self.run.schemas[table]))
 
     def _scan(self, paths: Sequence[str], schema: TableSchema) -> pl.LazyFrame:
         if not paths:
@@ -88,7 +92,7 @@ def open_run(path: str | os.PathLike[str], *, check: Literal["size", "sha256"] =
     """
     run = open_run_dir(os.fspath(path))
     commits = read_commits(run.storage)
-    sizes = {path: size for table in UNIT_SCHEMAS for path, size in run.storage.sizes(table).items()}
+    sizes = {path: size for table in run.schemas for path, size in run.storage.sizes(table).items()}
     for record in commits.values():
         for file in record.files:
             _check_file(run, file, size=sizes.get(file.path), check=check)

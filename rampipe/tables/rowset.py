@@ -19,9 +19,15 @@ class RowSetHash:
 
     def add(self, *, head_stats: pa.Table, samples: pa.Table, errors: pa.Table) -> None:
         """Add the tables of one unit. All rows of one sample must be in one call."""
-        self._digests += [_digest(b"samples", canonical_json(row)) for row in samples.to_pylist()]
-        self._digests += [_digest(b"errors", canonical_json(row)) for row in errors.to_pylist()]
-        self._digests += _head_stats_digests(head_stats)
+        self.add_rows(head_stats=head_stats, samples=samples, errors=errors)
+
+    def add_rows(self, **tables: pa.Table) -> None:
+        """Add the tables of one unit of any kind of run; every row counts by itself, but for those of head_stats."""
+        for name, table in tables.items():
+            if name == "head_stats":
+                self._digests += _head_stats_digests(table)
+            else:
+                self._digests += [_digest(name.encode(), canonical_json(row)) for row in table.to_pylist()]
 
     def hexdigest(self) -> str:
         """64 hex digits over everything added, in sorted order; duplicates count."""

@@ -20,6 +20,7 @@ from rampipe.tables.parquet import parse, read_metadata, to_bytes
 from rampipe.tables.schema import load_schema
 from rampipe.tables.slug import slug
 from rampipe.tables.storage import Storage, open_storage, probe
+from rampipe.tables.unit_kind import ABLATION
 from rampipe.types import QueryGroup, Unit
 
 RUN_PATH = "run.json"
@@ -31,7 +32,8 @@ _LIBRARIES = ("rampipe", "numpy", "pyarrow", "torch", "transformers", "ray", "po
 class RunSpec:
     """Everything that identifies a run. `inputs`: nested JSON values that change its numbers (weights, tokenizer,
     template, dtype, kernel, dataset files, unit size, batch rule); never paths of this machine or counts of actors.
-    `num_heads`: (layer, head) pairs that every sample gives for each query group.
+    `num_heads`: (layer, head) pairs that every sample gives for each query group. `num_arms`: None for a capture; an
+    ablation has this many rows per sample, and neither queries nor heads.
     """
 
     model_slug: str
@@ -40,6 +42,7 @@ class RunSpec:
     units: tuple[Unit, ...]
     queries: tuple[QueryGroup, ...]
     num_heads: int
+    num_arms: int | None = None
 
     @cached_property
     def all_inputs(self) -> dict[str, Any]:
@@ -49,12 +52,13 @@ class RunSpec:
             "model": slug(self.model_slug),
             "dataset": slug(self.dataset_slug),
             "statistics_version": STATISTICS_VERSION,
-            "schemas": dict(UNIT_SCHEMAS),
+            "schemas": dict(UNIT_SCHEMAS if self.num_arms is None else ABLATION.schemas),
             "queries": list(self.queries),
             "num_heads": self.num_heads,
             "num_units": len(self.units),
             "num_samples": sum(unit.num_samples for unit in self.units),
             "plan_sha256": fingerprint({"plan": plan}),
+            **({} if self.num_arms is None else {"num_arms": self.num_arms}),
         }
         return json.loads(canonical_json({"run": added, **self.inputs}))
 
@@ -82,6 +86,17 @@ class Run:
     num_heads: int
     versions: Mapping[str, str]
     created: str
+    num_arms: int | None = None
+
+    @property
+    def schemas(self) -> Mapping[str, str]:
+        """Tables of a unit."""
+        return UNIT_SCHEMAS if self.num_arms is None else ABLATION.schemas
+
+    @property
+    def rows_per_sample(self) -> int:
+        """Of head_stats; of outcomes in an ablation."""
+        return len(self.queries) * self.num_heads if self.num_arms is None else self.num_arms
 
     @property
     def num_samples(self) -> int:
@@ -153,6 +168,7 @@ def open_run_dir(place: Storage | str) -> Run:
         num_heads=about["num_heads"],
         versions=raw["versions"],
         created=raw["created"],
+        num_arms=about.get("num_arms"),
     )
 
 

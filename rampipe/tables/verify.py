@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from rampipe.errors import DataError, StorageError
 from rampipe.tables.balance import balance
-from rampipe.tables.commit import UNIT_SCHEMAS
 from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.parquet import parse, read_metadata
 from rampipe.tables.record import COMMITS_FOLDER, CommitRecord, CommittedFile, read_commit, read_commits
@@ -52,13 +51,13 @@ def verify(storage: Storage) -> VerifyReport:
             continue
         records[record.unit_id] = record
         found, tables = check_unit(run, units.get(record.unit_id), record)
-        for sample_id in tables["samples"].column("sample_id").to_pylist() if tables else []:
+        for sample_id in _measured(tables) if tables else ():
             if owners.setdefault(sample_id, record.unit_id) != record.unit_id:
                 found.append(f"sample {sample_id!r}: in unit {owners[sample_id]} and in unit {record.unit_id}")
         problems += found
         damaged += [record.unit_id] if found else []
         if tables and not found:
-            rows.add(**tables)
+            rows.add_rows(**tables)
     records = dict(sorted(records.items()))
     problems += balance(run, records).problems
     problems += _strangers(run, records)
@@ -71,9 +70,9 @@ def row_set_hash(storage: Storage) -> str:
 
     Raises StorageError when a committed file is not what its record says.
     """
-    rows = RowSetHash()
+    run, rows = open_run_dir(storage), RowSetHash()
     for record in read_commits(storage).values():
-        rows.add(**{name: _read(storage, _file_of(record, name), name) for name in UNIT_SCHEMAS})
+        rows.add_rows(**{name: _read(run, _file_of(run, record, name), name) for name in run.schemas})
     return rows.hexdigest()
 
 
@@ -82,11 +81,11 @@ def check_unit(run: Run, unit: Unit | None, record: CommitRecord) -> tuple[list[
     if unit is None or record.fingerprint != run.fingerprint:
         return [f"unit {record.unit_id}: its commit belongs to another run"], {}
     problems, tables = list[str](), dict[str, pa.Table]()
-    for name, schema_id in UNIT_SCHEMAS.items():
+    for name, schema_id in run.schemas.items():
         path = f"{name}/{unit.name}.parquet"
         try:
-            file = _file_of(record, name)
-            tables[name] = _read(run.storage, file, name)
+            file = _file_of(run, record, name)
+            tables[name] = _read(run, file, name)
             metadata = read_metadata(run.storage.read(path), source=path)
         except (StorageError, DataError) as error:
             problems.append(str(error))
@@ -103,46 +102,53 @@ def check_unit(run: Run, unit: Unit | None, record: CommitRecord) -> tuple[list[
 
 def _check_rows(run: Run, unit: Unit, tables: dict[str, pa.Table]) -> Iterator[str]:
     """Keys are unique, and the tables agree about the samples."""
-    for name, schema_id in UNIT_SCHEMAS.items():
+    for name, schema_id in run.schemas.items():
         keys = list(load_schema(schema_id).key)
         num_distinct = tables[name].select(keys).group_by(keys).aggregate([]).num_rows
         if num_distinct != tables[name].num_rows:
             yield f"{unit.name}: {name} has {tables[name].num_rows - num_distinct} duplicate keys"
-    measured = set(tables["samples"].column("sample_id").to_pylist())
-    if measured != set(tables["head_stats"].column("sample_id").unique().to_pylist()):
+    counted = tables["head_stats" if run.num_arms is None else "outcomes"]
+    measured = _measured(tables)
+    if measured != set(counted.column("sample_id").unique().to_pylist()):
         yield f"{unit.name}: samples and head_stats are about different samples"
     if measured & set(tables["errors"].column("sample_id").to_pylist()):
         yield f"{unit.name}: a sample is both measured and failed"
     for row in tables["errors"].select(["shard", "row"]).to_pylist():
         if row["shard"] != unit.shard or not unit.row_start <= row["row"] < unit.row_stop:
             yield f"{unit.name}: errors has row {row['row']} of {row['shard']!r}, which is another unit's"
-    counts = tables["head_stats"].group_by("sample_id").aggregate([("head", "count")]).column("head_count")
-    if {*counts.unique().to_pylist()} - {len(run.queries) * run.num_heads}:
-        yield f"{unit.name}: a sample does not have {len(run.queries)} query groups × {run.num_heads} heads rows"
+    counts = counted.group_by("sample_id").aggregate([("domain", "count")]).column("domain_count")
+    if {*counts.unique().to_pylist()} - {run.rows_per_sample}:
+        each = f"{len(run.queries)} query groups × {run.num_heads} heads" if run.num_arms is None else "one row per arm"
+        yield f"{unit.name}: a sample does not have {each} rows"
 
 
-def _file_of(record: CommitRecord, table: str) -> CommittedFile:
+def _measured(tables: dict[str, pa.Table]) -> set[str]:
+    table = tables["samples"] if "samples" in tables else tables["outcomes"]
+    return set(table.column("sample_id").unique().to_pylist())
+
+
+def _file_of(run: Run, record: CommitRecord, table: str) -> CommittedFile:
     files = [file for file in record.files if file.path.startswith(f"{table}/")]
-    if len(files) != 1 or len(record.files) != len(UNIT_SCHEMAS):
+    if len(files) != 1 or len(record.files) != len(run.schemas):
         raise StorageError(f"unit {record.unit_id}: its commit names {len(files)} files of {table}, not one.")
     return files[0]
 
 
-def _read(storage: Storage, file: CommittedFile, table: str) -> pa.Table:
+def _read(run: Run, file: CommittedFile, table: str) -> pa.Table:
     """A committed file, compared with its record. Raises StorageError naming it."""
-    source = f"{storage.uri}/{file.path}"
-    data = storage.read(file.path)
+    source = f"{run.storage.uri}/{file.path}"
+    data = run.storage.read(file.path)
     if len(data) != file.bytes:
         raise StorageError(f"{source}: {len(data)} bytes, committed were {file.bytes}.")
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise StorageError(f"{source}: its bytes have changed since they were committed (sha256 differs).")
-    return parse(data, load_schema(UNIT_SCHEMAS[table]), source=source)
+    return parse(data, load_schema(run.schemas[table]), source=source)
 
 
 def strangers(run: Run, records: dict[int, CommitRecord]) -> list[str]:
     """Paths in the table folders that no commit names: of another run, or published by an attempt that died."""
     known = {file.path for record in records.values() for file in record.files}
-    return [path for name in UNIT_SCHEMAS for path in run.storage.list(name) if path not in known]
+    return [path for name in run.schemas for path in run.storage.list(name) if path not in known]
 
 
 def _strangers(run: Run, records: dict[int, CommitRecord]) -> Iterator[str]:

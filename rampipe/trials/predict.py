@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from rampipe.errors import SampleError
-from rampipe.models.prompts import Prompt, collate
+from rampipe.models.prompts import Batch, Prompt, collate
 from rampipe.models.replica import Replica
 from rampipe.trials.memory import run_in_halves
 
@@ -20,7 +20,9 @@ def greedy(replica: Replica, prompts: Sequence[Prompt], *, max_new_tokens: int) 
     `out_of_memory` for a prompt that does not fit alone.
     """
     return run_in_halves(
-        lambda some: _greedy_batch(replica, some, max_new_tokens=max_new_tokens),
+        lambda some: generate_batch(
+            replica, collate(replica, [without_answer(prompt) for prompt in some]), max_new_tokens=max_new_tokens
+        ),
         prompts,
         name_of=lambda prompt: prompt.sample_id,
     )
@@ -37,8 +39,9 @@ def without_answer(prompt: Prompt) -> Prompt:
     )
 
 
-def _greedy_batch(replica: Replica, prompts: Sequence[Prompt], *, max_new_tokens: int) -> list[str]:
-    inputs = collate(replica, [without_answer(prompt) for prompt in prompts]).inputs
+def generate_batch(replica: Replica, batch: Batch, *, max_new_tokens: int) -> list[str]:
+    """The greedy answers to a batch of prompts without teacher-forced tokens."""
+    inputs = batch.inputs
     pad_token_id = replica.tokenizer.pad_token_id
     with torch.inference_mode():
         sequences = replica.model.generate(
