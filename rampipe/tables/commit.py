@@ -122,7 +122,7 @@ def _check_balance(
         )
     shapes = {kind.shape_of(result) for result in results}
     if len(shapes) > 1:
-        raise IncompleteError(f"{unit.name}: samples differ in heads, query groups or arms: {sorted(shapes)[:3]}.")
+        raise IncompleteError(f"{unit.name}: samples differ in their heads, groups or arms: {sorted(shapes)[:3]}.")
 
 
 @dataclass(frozen=True, slots=True)
