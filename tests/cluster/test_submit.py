@@ -77,7 +77,8 @@ def head() -> Iterator[Head]:
     command = [
         str(RAY), "start", "--head", "--block", "--port", str(port), "--num-cpus", "4",
         "--node-ip-address", "127.0.0.1", "--include-dashboard", "true", "--dashboard-host", "127.0.0.1",
-        "--dashboard-port", str(dashboard), "--dashboard-agent-listen-port", str(free_port()), "--temp-dir", str(folder / "ray"), "--disable-usage-stats",
+        "--dashboard-port", str(dashboard), "--dashboard-agent-listen-port", str(free_port()),
+        "--temp-dir", str(folder / "ray"), "--disable-usage-stats",
     ]  # fmt: skip
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
