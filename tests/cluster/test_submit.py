@@ -100,6 +100,7 @@ def head() -> Iterator[Head]:
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder, split="select", count_per_domain=8, seed=5, shard_rows=16)
+    write_samples(folder, split="eval", count_per_domain=2, seed=5, shard_rows=16)
     return folder
 
 
@@ -107,6 +108,7 @@ def pipeline(samples: Path, out: Path) -> list[str]:
     return [
         "python", "-m", "jobs.pipeline", "--config", "jobs/configs/demo.toml", "--out", str(out),
         "--set", f"data.path={samples}", "--set", "rank.bootstrap_samples=50",
+        "--set", "ablate.fracs=[0.0, 0.05]", "--set", "ablate.seeds=1", "--set", "ablate.bootstrap_samples=50",
     ]  # fmt: skip
 
 
@@ -130,11 +132,11 @@ def test_a_submitted_pipeline_gives_the_tables_of_a_local_one(head: Head, sample
     one, other = only_run(tmp_path / "submitted"), only_run(tmp_path / "local")
     assert one.name == other.name
     assert row_set_hash(open_storage(str(one))) == row_set_hash(open_storage(str(other)))
-    tables = sorted(path.name for path in (one / "ranking").glob("*.parquet"))
-    assert tables
-    assert [(one / "ranking" / name).read_bytes() for name in tables] == [
-        (other / "ranking" / name).read_bytes() for name in tables
-    ]
+    tables = sorted(
+        path.relative_to(one) for stage in ("ranking", "ablation") for path in (one / stage).glob("*.parquet")
+    )
+    assert {"accuracy.parquet", "arms.parquet", "ranking.parquet"} <= {path.name for path in tables}
+    assert [(one / name).read_bytes() for name in tables] == [(other / name).read_bytes() for name in tables]
     assert (one / "report" / "index.html").stat().st_size > 10_000
 
 
