@@ -83,14 +83,7 @@ def windowed_attention(
     output = query.new_empty(query.shape[0], num_queries, query.shape[1], value.shape[3])
     if mask is None and offset == 0:
         first = min(num_queries, rule.num_dense_rows)
-        output[:, :first] = functional.scaled_dot_product_attention(
-            query[:, :, :first],
-            key[:, :, :first],
-            value[:, :, :first],
-            is_causal=True,
-            scale=scaling,
-            enable_gqa=key.shape[1] != query.shape[1],
-        ).transpose(1, 2)
+        output[:, :first] = _causal(query[:, :, :first], key[:, :, :first], value[:, :, :first], scaling=scaling)
     columns = _Columns(key, value, rule)
     for start in range(offset + first, num_keys, BLOCK_ROWS):
         block = _block(start, min(start + BLOCK_ROWS, num_keys), rule)
@@ -105,6 +98,15 @@ def windowed_attention(
             enable_gqa=key.shape[1] != query.shape[1],
         ).transpose(1, 2)
     return output
+
+
+def _causal(
+    query: Tensor, key: Tensor, value: Tensor, *, scaling: float
+) -> Float[Tensor, "batch query head value_dim"]:
+    grouped = key.shape[1] != query.shape[1]
+    return functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
+    ).transpose(1, 2)
 
 
 def _block(start: int, stop: int, rule: WindowRule) -> Block:
