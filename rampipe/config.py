@@ -134,25 +134,37 @@ class AblateConfig(_Section):
 
 
 class SpeedConfig(_Section):
-    """Which heads keep full attention, how the others are restricted, and what is timed."""
+    """Which heads keep full attention, how the others are restricted, what is timed and on which samples judged.
+
+    Answers are judged with the statistics of `[ablate]`.
+    """
 
     full_fracs: tuple[Fraction, ...] = Field(
-        default=(0.05, 0.10, 0.20, 0.30, 0.50), min_length=1, description="Shares of heads that keep full attention"
+        default=(0.0, 0.05, 0.10, 0.25, 0.50, 1.0),
+        min_length=1,
+        description="Shares of heads that keep full attention; 0 restricts every head, 1 none",
     )
     seeds: int = Field(default=3, ge=1, description="Random draws of each kind, seeds 0, 1, ...")
-    strategies: tuple[str, ...] = Field(default=("top", "random"), min_length=1)
+    timed_seeds: int = Field(default=1, ge=0, description="Of these draws, so many are timed too, not only judged")
+    strategies: tuple[str, ...] = Field(default=("top", "bottom", "random"), min_length=1)
     bands: tuple[tuple[Fraction, Fraction], ...] = ()
     masses: tuple[Fraction, ...] = (0.5,)
     heads: tuple[str, ...] = Field(default=(), description='For strategy from_list: "layer.head", zero-based')
     per: tuple[Literal["query_head", "kv_head"], ...] = Field(default=("query_head",), min_length=1)
     scopes: tuple[str, ...] = Field(default=("overall",), min_length=1)
+    split: str | None = Field(default=None, description="Split that is answered; another than the ranked one")
     sink_tokens: int = Field(default=64, ge=0, description="First keys that a restricted head still sees")
     window_tokens: int = Field(default=1024, ge=1, description="Latest keys that a restricted head still sees")
     keep_text: bool = Field(default=True, description="A restricted head still sees all text")
-    context_tokens: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(8192, 32768, 131072), min_length=1)
+    dense_below_tokens: int = Field(
+        default=4096, ge=0, description="Shorter prompts are read densely: nothing to gain there, and quality to lose"
+    )
+    context_tokens: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(8192, 32768), min_length=1, description="Lengths of the timed prompts"
+    )
     new_tokens: int = Field(default=64, ge=1, description="Tokens of one timed decode")
-    warmups: int = Field(default=3, ge=0)
-    repeats: int = Field(default=10, ge=1)
+    warmups: int = Field(default=1, ge=0, description="Untimed repetitions at full length, of each side")
+    repeats: int = Field(default=5, ge=1, description="Timed repetitions, each of the arm and of dense attention")
 
 
 class ReportConfig(_Section):

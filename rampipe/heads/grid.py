@@ -39,13 +39,14 @@ class Grid:
     def requests(self, strategy: Strategy, ranked: RankedGroups) -> Iterator[tuple[str, Request]]:
         """The requests of a strategy that is no control, each with its name: `top-0.05`.
 
-        A fraction of 0 is the base for an ablation. For `keep` it restricts all heads, whatever the strategy, and so
-        is an arm of `top` alone.
+        A fraction of 0 is the base for an ablation. For `keep`, 0 restricts all heads and 1 none, whatever the strategy:
+        they are arms of `top` alone.
         """
         request = Request(ranked)
         if strategy.LEVELS == "fracs":
             for frac in self.fracs:
-                if frac > 0.0 or (self.kind == "keep" and strategy.ID == "top"):
+                is_usual = frac > 0.0 if self.kind == "ablate" else 0.0 < frac < 1.0
+                if is_usual or (self.kind == "keep" and strategy.ID == "top"):
                     yield f"{strategy.ID}-{spell_frac(frac)}", replace(request, frac=frac)
         elif strategy.LEVELS == "bands":
             for start, stop in self.bands:

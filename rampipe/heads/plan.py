@@ -22,8 +22,11 @@ from rampipe.tables.fingerprint import fingerprint
 from rampipe.tables.slug import slug
 from rampipe.types import HeadId
 
-_STATISTICS = {"bootstrap_samples", "confidence", "seed", "allow_partial"}
-"""How outcomes are judged: no part of what is run, and so not of the plan."""
+_NOT_OF_THE_ARMS = {
+    *("bootstrap_samples", "confidence", "seed", "allow_partial"),
+    *("timed_seeds", "context_tokens", "new_tokens", "warmups", "repeats"),
+}
+"""How outcomes are judged and what is timed: other answers do not come of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def make_plan(ranking: Ranking, config: AblateConfig | SpeedConfig, *, kv_heads:
         ranking_sha256=ranking_sha256(ranking),
         num_heads=len(heads.heads),
         kv_heads=kv_heads,
-        settings=config.model_dump(mode="json", exclude=_STATISTICS),
+        settings=config.model_dump(mode="json", exclude=_NOT_OF_THE_ARMS),
         arms=(base, *(arm for arm in made if isinstance(arm, Arm))),
         skipped=tuple(arm for arm in made if isinstance(arm, SkippedArm)),
     )

@@ -169,7 +169,6 @@ def test_heads_that_keep_full_attention() -> None:
         "random-0.05-s0-hybrid-all": 5,
         "top-1-hybrid-all": 96,
         "bottom-0.05-hybrid-all": 5,
-        "bottom-1-hybrid-all": 96,
     }
     assert [arm.arm_id for arm in plan.skipped] == ["random-1-s0-hybrid-all"]
 
