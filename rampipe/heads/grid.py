@@ -39,8 +39,8 @@ class Grid:
     def requests(self, strategy: Strategy, ranked: RankedGroups) -> Iterator[tuple[str, Request]]:
         """The requests of a strategy that is no control, each with its name: `top-0.05`.
 
-        A fraction of 0 is the base for an ablation. For `keep`, 0 restricts all heads and 1 none, whatever the strategy:
-        they are arms of `top` alone.
+        A fraction of 0 is the base for an ablation. For `keep`, 0 restricts all heads and 1 none, whatever the
+        strategy: they are arms of `top` alone.
         """
         request = Request(ranked)
         if strategy.LEVELS == "fracs":
