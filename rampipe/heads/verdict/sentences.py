@@ -11,13 +11,10 @@ from rampipe.heads.scopes import OVERALL
 from rampipe.heads.strategies import strategy_by_id
 from rampipe.heads.verdict.outcomes import CONTROL
 from rampipe.heads.verdict.spread import spread_of_controls
+from rampipe.heads.verdict.words import arm_name, change, control_effect, percent, signed
 from rampipe.tables.arms import BASE, ArmPlan
 
 Row = dict[str, Any]
-
-_LOSSES = ("removes", "costs")
-_WINS = ("adds", "gains")
-"""What an ablation, or heads that are kept, do to accuracy."""
 
 
 def verdict_lines(accuracy: pl.DataFrame, plan: ArmPlan, *, confidence: float) -> list[str]:
@@ -33,7 +30,7 @@ def verdict_lines(accuracy: pl.DataFrame, plan: ArmPlan, *, confidence: float) -
         for row in arms.iter_rows(named=True):
             of_arm = spread.filter(pl.col("scope") == scope, pl.col("arm_id") == row["arm_id"])
             draws = list(of_arm.iter_rows(named=True))
-            parts = [_effect(row, confidence), *(_control(draw, row) for draw in draws)]
+            parts = [_effect(row, confidence), *(control_effect(draw, row["kind"]) for draw in draws)]
             if scope == OVERALL:
                 parts += _conclusion(row, draws, plan)
             lines.append(("text-only control: " if scope == CONTROL else "") + "; ".join(parts))
@@ -48,33 +45,20 @@ def _partial(accuracy: pl.DataFrame) -> Iterator[str]:
 
 
 def _effect(row: Row, confidence: float) -> str:
-    name = _name(row)
+    name = arm_name(row)
     if row["difference"] is None:
         told = f"{name}: accuracy unknown, no answer was judged with and without it"
         return told + f" ({row['num_samples']} samples){_log_prob(row)}"
     interval = ""
     if row["diff_low"] is not None:
-        interval = f"{confidence * 100:.4g} % interval {_signed(row['diff_low'])} to {_signed(row['diff_high'])}, "
+        interval = f"{percent(confidence)} interval {signed(row['diff_low'])} to {signed(row['diff_high'])}, "
     left_out = row["num_samples"] - row["num_pairs"]
     without = f", {left_out} samples without a pair" if left_out else ""
     return (
-        f"{name} {' '.join(_change(row['kind'], row['difference']))} of {row['base_accuracy']:.2f} "
-        f"(difference {_signed(row['difference'])}, {interval}Holm {_p_value(row['holm_p'])}, "
+        f"{name} {' '.join(change(row['kind'], row['difference']))} of {row['base_accuracy']:.2f} "
+        f"(difference {signed(row['difference'])}, {interval}Holm {_p_value(row['holm_p'])}, "
         f"{row['num_pairs']} samples{without}){_log_prob(row)}"
     )
-
-
-def _control(draw: Row, target: Row) -> str:
-    """The draw that comes nearest to the claim: the most harmful one of an ablation, the best one that is kept."""
-    name = _spell(draw["strategy"])
-    if draw["num_arms"] == 0:
-        return f"{name} unknown"
-    keeps = target["kind"] == "keep"
-    nearest = draw["difference_max"] if keeps else draw["difference_min"]
-    verb, amount = _change(target["kind"], nearest)
-    is_win = verb in _WINS
-    bound = "" if draw["num_arms"] == 1 else "at most " if keeps == is_win else "at least "
-    return f"{name} {verb} {bound}{amount} ({_count(draw['num_arms'], 'draw')})"
 
 
 def _conclusion(target: Row, draws: list[Row], plan: ArmPlan) -> Iterator[str]:
@@ -82,7 +66,8 @@ def _conclusion(target: Row, draws: list[Row], plan: ArmPlan) -> Iterator[str]:
     keeps = target["kind"] == "keep"
     known = [draw["difference_max" if keeps else "difference_min"] for draw in draws if draw["num_arms"]]
     if not known:
-        if strategy_by_id(plan.arm(target["arm_id"]).strategy).CONTROLLED:
+        has_others = 0.0 < target["query_head_frac"] < 1.0
+        if has_others and strategy_by_id(plan.arm(target["arm_id"]).strategy).CONTROLLED:
             yield "held against no random draw"
     elif target["difference"] is not None:
         beyond = target["difference"] > max(known) if keeps else target["difference"] < min(known)
@@ -90,45 +75,11 @@ def _conclusion(target: Row, draws: list[Row], plan: ArmPlan) -> Iterator[str]:
         yield f"{claim} every random draw" if beyond else f"not {claim} random"
 
 
-def _name(row: Row) -> str:
-    """`top 5 %`, with what differs from the usual ablation."""
-    share = "" if row["frac"] is None else f" {row['frac'] * 100:.4g} %"
-    if row["strategy"] == "cumulative_mass":
-        share += " (of the mass)"
-    per = " of kv_heads" if row["per"] == "kv_head" else ""
-    ranked = "" if row["ranking_scope"] == OVERALL else f" of the {row['ranking_scope']!r} ranking"
-    arm = f"{_spell(row['strategy'])}{share}{per}{ranked}"
-    if row["kind"] == "keep":
-        return f"full attention for {arm} alone"
-    how = [part for part, usual in ((row["mode"], "zero"), (row["positions"], "all")) if part != usual]
-    return f"{arm} [{', '.join(how)}]" if how else arm
-
-
-def _change(kind: str, difference: float) -> tuple[str, str]:
-    """Verb and amount. A loss is a positive number; an improvement is said to be one."""
-    amount = f"{abs(difference):.2f}"
-    is_win = difference > 0 and amount != "0.00"
-    return (_WINS if is_win else _LOSSES)[kind == "keep"], amount
-
-
 def _log_prob(row: Row) -> str:
     if row["log_prob_difference"] is None:
         return ""
-    return f", answer log-probability {_signed(row['log_prob_difference'])} nats per token"
-
-
-def _signed(value: float) -> str:
-    rounded = f"{value:+.2f}"
-    return "0.00" if float(rounded) == 0.0 else rounded
+    return f", answer log-probability {signed(row['log_prob_difference'])} nats per token"
 
 
 def _p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _spell(strategy: str) -> str:
-    return {"layer_matched_random": "layer-matched random"}.get(strategy, strategy.replace("_", " "))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
