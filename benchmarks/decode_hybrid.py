@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 
 def parse() -> argparse.Namespace:
@@ -51,28 +51,6 @@ def build(num_layers: int, *, lm_head: bool):
     return (Qwen3ForCausalLM if lm_head else Qwen3Model)(config).to(torch.bfloat16).eval()
 
 
-@contextmanager
-def packed_dense():
-    """Dense decoding with the query heads of a kv_head as its rows."""
-    from torch.nn import functional
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    library = ALL_ATTENTION_FUNCTIONS["sdpa"]
-
-    def attend(module, query, key, value, attention_mask=None, **arguments):
-        if query.shape[2] > 1:
-            return library(module, query, key, value, attention_mask, **arguments)
-        grouped = query[:, :, 0].unflatten(1, (key.shape[1], -1))
-        output = functional.scaled_dot_product_attention(grouped, key, value, scale=arguments["scaling"])
-        return output.flatten(1, 2)[:, None], None
-
-    ALL_ATTENTION_FUNCTIONS["sdpa"] = attend
-    try:
-        yield
-    finally:
-        del ALL_ATTENTION_FUNCTIONS["sdpa"]
-
-
 class Arm:
     """One way to decode, with its own cache."""
 
@@ -94,6 +72,7 @@ def compare(model, num_tokens: int, arguments: argparse.Namespace) -> None:
     """Prefill each arm, then decode in turns."""
     import torch
 
+    from rampipe.attention.decode_dense import packed_decode
     from rampipe.attention.hybrid import hybrid_attention
     from rampipe.attention.hybrid_plan import CacheSize, HeadShape, HybridPlan, predicted_cache_bytes
     from rampipe.attention.split_cache import PreallocatedCache, num_cache_bytes
@@ -112,7 +91,9 @@ def compare(model, num_tokens: int, arguments: argparse.Namespace) -> None:
         split = context.new_cache(capacity_tokens=capacity)
     arms = {
         "dense": Arm(model, PreallocatedCache(model.config, capacity_tokens=capacity), nullcontext),
-        "dense packed": Arm(model, PreallocatedCache(model.config, capacity_tokens=capacity), packed_dense),
+        "dense packed": Arm(
+            model, PreallocatedCache(model.config, capacity_tokens=capacity), lambda: packed_decode(model)
+        ),
         "hybrid": Arm(model, split, hybrid_context),
     }
     for repeat in range(-1, arguments.repeats + 1):

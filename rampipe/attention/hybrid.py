@@ -20,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from rampipe.attention.call import AttentionCall, read_call
 from rampipe.attention.dense_heads import dense_heads
 from rampipe.attention.hybrid_plan import HeadShape, HybridPlan, LayerHeads
-from rampipe.attention.interface import AttentionFunction, RegistryEntry, implementations, installed
+from rampipe.attention.interface import AttentionFunction, installed, refuse_unless_alone
 from rampipe.attention.kept_keys import KeptKeys, first_real_keys, kept_keys, visible
 from rampipe.attention.split_cache import SplitCache, SplitLayer
 from rampipe.attention.split_decode import decode_attention
@@ -33,6 +33,8 @@ MAX_OVERWRITTEN_FRAC = 0.2
 
 class HybridAttention:
     """The function behind the registry's `sdpa` while one decoder is restricted; all other modules pass through."""
+
+    is_observable = False
 
     def __init__(self, model: PreTrainedModel, plan: HybridPlan, text_keys: Tensor | None) -> None:
         self.implementation = "sdpa"
@@ -166,18 +168,7 @@ def hybrid_attention(
             "hybrid attention: keep_text without text_keys. Pass which keys of the prompt are text, or set "
             "keep_text=False for a window that may lose the question."
         )
-    found = implementations(model.get_decoder())
-    if found != {"sdpa"}:
-        raise ModelError(
-            f"hybrid attention of a decoder with attn_implementation {sorted(found)}; allowed: sdpa. Call "
-            "model.set_attn_implementation('sdpa')."
-        )
-    taken = [type(item).__name__ for item in ALL_ATTENTION_FUNCTIONS.values() if isinstance(item, RegistryEntry)]
-    if taken:
-        raise ModelError(
-            f"hybrid attention within {taken[0]}: statistics or restrictions would mix. Allowed: one at a time. Leave "
-            "the outer context first."
-        )
+    refuse_unless_alone(model.get_decoder(), "hybrid attention")
     hybrid = HybridAttention(model, plan, text_keys)
     check_plan(plan, hybrid)
     with installed([hybrid]):

@@ -26,6 +26,8 @@ EAGER_NAME = "eager_attention_forward"
 class ObservedAttention:
     """The function behind a registry name, plus an observer for the modules of one decoder; all others pass through."""
 
+    is_observable = False
+
     def __init__(self, implementation: str, *, decoder: nn.Module, observer: Observer) -> None:
         self.implementation = implementation
         self.prior: AttentionFunction | None = ALL_ATTENTION_FUNCTIONS.get(implementation)
@@ -64,13 +66,21 @@ def observe_attention(decoder: nn.Module, observer: Observer) -> Generator[None]
     """Call `observer` after each attention of `decoder` while the context lasts.
 
     Afterwards the registry is as before, also when the body raises and when a name had been overridden already.
-    Raises ModelError when attention is observed already: the inner context would unhook the outer one.
+    Raises ModelError when attention is observed already, as the inner context would unhook the outer one, and within
+    `hybrid_attention`, whose restricted heads would be reported as if they saw every key.
     """
-    if any(isinstance(entry, ObservedAttention) for entry in ALL_ATTENTION_FUNCTIONS.values()):
-        raise ModelError(
-            "attention is being observed already in this process; allowed: one capture at a time. Leave the outer "
-            "`with capture_attention(...)` first."
-        )
+    for entry in registry_entries():
+        if isinstance(entry, ObservedAttention):
+            raise ModelError(
+                "attention is being observed already in this process; allowed: one capture at a time. Leave the outer "
+                "`with capture_attention(...)` first."
+            )
+        if not entry.is_observable:
+            raise ModelError(
+                f"observe_attention or capture_attention within hybrid_attention ({type(entry).__name__} stands behind "
+                f"{entry.implementation!r}): the statistics would be those of dense heads. Allowed: capture without "
+                "hybrid attention, or within silence_heads. Leave `with hybrid_attention(...)` first."
+            )
     names = sorted(implementations(decoder))
     with installed([ObservedAttention(name, decoder=decoder, observer=observer) for name in names]):
         yield
@@ -78,10 +88,14 @@ def observe_attention(decoder: nn.Module, observer: Observer) -> Generator[None]
 
 @runtime_checkable
 class RegistryEntry(Protocol):
-    """What stands in for the function of a registry name. prior: that function, None where there was none (eager)."""
+    """What stands in for the function of a registry name. prior: that function, None where there was none (eager).
+
+    is_observable: whether heads see the keys and the mask that the entry is handed, as statistics of a call assume.
+    """
 
     implementation: str
     prior: AttentionFunction | None
+    is_observable: bool
 
     def __call__(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object = None, **kwargs: Any
@@ -102,6 +116,27 @@ def installed(entries: Sequence[RegistryEntry]) -> Generator[None]:
             del ALL_ATTENTION_FUNCTIONS[entry.implementation]
             if ALL_ATTENTION_FUNCTIONS.get(entry.implementation) is not entry.prior:
                 ALL_ATTENTION_FUNCTIONS[entry.implementation] = entry.prior
+
+
+def registry_entries() -> list[RegistryEntry]:
+    """What stands in for functions of the registry at this moment."""
+    return [entry for entry in ALL_ATTENTION_FUNCTIONS.values() if isinstance(entry, RegistryEntry)]
+
+
+def refuse_unless_alone(decoder: nn.Module, newcomer: str) -> None:
+    """Raises ModelError for a decoder that does not run on sdpa alone, or when anything stands in the registry."""
+    found = implementations(decoder)
+    if found != {"sdpa"}:
+        raise ModelError(
+            f"{newcomer} of a decoder with attn_implementation {sorted(found)}; allowed: sdpa. Call "
+            "model.set_attn_implementation('sdpa')."
+        )
+    taken = registry_entries()
+    if taken:
+        raise ModelError(
+            f"{newcomer} within {type(taken[0]).__name__}: statistics or restrictions would mix. Allowed: one at a "
+            "time. Leave the outer context first."
+        )
 
 
 def implementations(decoder: nn.Module) -> set[str]:

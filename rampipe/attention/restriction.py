@@ -24,6 +24,8 @@ MAX_LOGITS = 2**26
 class RestrictedAttention:
     """The function behind a registry name, with the outputs of silenced heads of some modules replaced."""
 
+    is_observable = True
+
     def __init__(
         self, implementation: str, *, layers: Mapping[int, nn.Module], silence: Silence, positions: QueryPositions
     ) -> None:
