@@ -40,10 +40,11 @@ def test_the_sentence_says_ratio_cache_both_sparsities_accuracy_and_control() ->
     lines = lines_of(prefill_s=(1.0, 1.25, 1.0), dense_prefill_s=(1.9, 2.25, 1.84))
     top = PLAN.arm("top-0.1-hybrid-all")
     assert top.kv_head_frac is not None
+    kv_heads = f"{top.kv_head_frac * 100:.4g} %"
     assert top_line(lines) == (
         f"{TOP}prefill 1.84 x dense at 16,384 tokens (3 repetitions, 1.80 to 1.90), decode 2.00 x dense (2.00 to "
-        f"2.00), cache 25 % of dense, peak memory 80 % of dense; 10.42 % of query heads, {top.kv_head_frac * 100:.4g} % "
-        "of kv_heads; accuracy 0.97 of 1.00; kept instead, random costs at least 0.47 (2 draws)"
+        f"2.00), cache 25 % of dense, peak memory 80 % of dense; 10.42 % of query heads, {kv_heads} of "
+        "kv_heads; accuracy 0.97 of 1.00; kept instead, random costs at least 0.47 (2 draws)"
     )
     assert lines[0].startswith("timed on cpu, each repetition beside dense attention in the same process")
     assert [line.partition(":")[0] for line in lines[1:]] == [
