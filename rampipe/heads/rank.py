@@ -81,15 +81,29 @@ def rank_run(path: str | Sequence[str], config: RankConfig) -> Ranking:
     return _rank_one(sources[0], config, compared)
 
 
-def _rank_one(source: RankSource, config: RankConfig, compared: Sequence[tuple[RankSource, Ranking]]) -> Ranking:
+def current_ranking(uri: str, config: RankConfig) -> Ranking | None:
+    """The ranking of one run when it is published and current; writes nothing. Raises what `rank_run` raises."""
+    source = open_source(uri, allow_partial=config.allow_partial)
     storage = source.opened.run.storage
-    made_from: dict[str, Any] = {
+    if not stage_is_current(storage, STAGE, _made_from(source, config, [])):
+        return None
+    return _describe(source, config, read_stage(storage, STAGE))
+
+
+def _made_from(
+    source: RankSource, config: RankConfig, compared: Sequence[tuple[RankSource, Ranking]]
+) -> dict[str, Any]:
+    return {
         "commits_sha256": source.commits_sha256,
         "rank": config.model_dump(mode="json", exclude={"allow_partial"}),
         "metrics_version": METRICS_VERSION,
         "compared": {other.run_id: other.commits_sha256 for other, _ in compared},
         "partial": source.partial,
     }
+
+
+def _rank_one(source: RankSource, config: RankConfig, compared: Sequence[tuple[RankSource, Ranking]]) -> Ranking:
+    storage, made_from = source.opened.run.storage, _made_from(source, config, compared)
     if stage_is_current(storage, STAGE, made_from):
         return _describe(source, config, read_stage(storage, STAGE))
     tables = _rank_scopes(source, config)

@@ -11,7 +11,7 @@ import pytest
 
 from rampipe.config import RankConfig
 from rampipe.errors import ConfigError, IncompleteError, StorageError
-from rampipe.heads.rank import Ranking, rank_run
+from rampipe.heads.rank import Ranking, current_ranking, rank_run
 from rampipe.tables.read import open_run
 from rampipe.tables.run import Run
 from rampipe.types import HeadId
@@ -109,6 +109,18 @@ def test_current_ranking_is_not_made_again(tmp_path: Path) -> None:
     assert first.accuracy.equals(again.accuracy)
     rank_run(run.storage.uri, CONFIG.model_copy(update={"k_frac": 0.1}))
     assert (tmp_path / run.run_id / "ranking" / "ranking.parquet").stat().st_mtime_ns != before
+
+
+def test_looking_for_a_ranking_writes_nothing(tmp_path: Path) -> None:
+    run = write_run(tmp_path, STUDY)
+    assert current_ranking(run.storage.uri, CONFIG) is None
+    assert run.storage.list("ranking") == []
+    made = rank_run(run.storage.uri, CONFIG)
+    found = current_ranking(run.storage.uri, CONFIG)
+    assert found is not None
+    assert rows_of(found) == rows_of(made)
+    other = CONFIG.model_copy(update={"seed": 1})  # twin: one that was made with other settings is not it
+    assert current_ranking(run.storage.uri, other) is None
 
 
 def test_unfinished_run_is_refused_unless_told(tmp_path: Path) -> None:
