@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rampipe.tables.balance import Balance
 from rampipe.tables.run import Run
 from rampipe.tables.schema import load_schema
 
 CARD_PATH = "README.md"
-_STAGES = ("ranking",)
+_STAGES = ("ranking", "ablation", "speed")
 """Stages whose tables become configurations of the dataset, once they exist."""
 
 
 def write_card(run: Run, account: Balance) -> None:
     """Write or refresh the card. It is derived: nothing reads it back."""
     tables = {name: f"{name}/*.parquet" for name in ("head_stats", "samples", "errors")}
-    paths = [path for stage in _STAGES for path in run.storage.list(stage) if path.endswith(".parquet")]
-    tables |= {path.rpartition("/")[2].removesuffix(".parquet"): path for path in paths}
+    for stage in _STAGES:
+        tables |= _stage_tables(stage, run.storage.list(stage))
     run.storage.replace(CARD_PATH, card_text(run, account, tables).encode())
+
+
+def _stage_tables(stage: str, paths: Sequence[str]) -> dict[str, str]:
+    """Tables of a stage itself, not of the runs below it. Names that two stages share get that of the stage."""
+    names = [path.removeprefix(f"{stage}/") for path in paths]
+    tables = [name.removesuffix(".parquet") for name in names if name.endswith(".parquet") and "/" not in name]
+    short = tables if stage == "ranking" else [name if name == stage else f"{stage}_{name}" for name in tables]
+    return {name: f"{stage}/{table}.parquet" for name, table in zip(short, tables, strict=True)}
 
 
 def card_text(run: Run, account: Balance, tables: Mapping[str, str]) -> str:
