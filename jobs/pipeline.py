@@ -9,13 +9,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs.ablate import ablate_run
+from jobs.ablate import ablate_run, plan_ablation
 from jobs.command import add_run_flags, parser, run, run_config
+from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config
 from rampipe.engine.capture import run_capture
 from rampipe.engine.examples import write_examples
+from rampipe.heads.claims import causal, claim_lines, sparse
 from rampipe.heads.metrics import check_captured
-from rampipe.heads.rank import rank_run
+from rampipe.heads.rank import current_ranking, rank_run
 from rampipe.heads.summary import print_summary
 from rampipe.report.page import write_report
 
@@ -31,18 +33,27 @@ def pipeline(arguments: argparse.Namespace) -> int:
     check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
     if config.ablate.split is not None:
         ablation_config(config)
-    outcome = run_capture(config, plan_only=arguments.plan)
     if arguments.plan:
+        plan_pipeline(config)
         return 0
+    outcome = run_capture(config)
     ranking = rank_run([outcome.run_uri], config.rank)
-    complete = outcome.complete
-    if config.ablate.split is not None:
-        complete &= ablate_run(config, outcome.run_uri, ranking)
+    ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     write_examples(config, outcome.run_uri, ranking.core_heads())
     page = write_report(outcome.run_uri)
     print_summary(ranking)
     print(f"run: {outcome.run_uri}\nreport: {page}")
-    return 0 if complete else 1
+    accuracy = None if ablated is None else ablated.accuracy
+    print("\n".join(claim_lines([sparse(ranking), causal(accuracy, k_frac=config.rank.k_frac)])))
+    return 0 if outcome.complete and (ablated is None or ablated.complete) else 1
+
+
+def plan_pipeline(config: RunConfig) -> None:
+    """Print what is left of each stage."""
+    outcome = run_capture(config, plan_only=True)
+    ranking = current_ranking(outcome.run_uri, config.rank) if outcome.complete else None
+    if config.ablate.split is not None:
+        plan_ablation(config, outcome.run_uri, ranking)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
