@@ -1,4 +1,8 @@
-"""Sums that do not depend on the order of their terms: neither shards nor threads can change a ranking."""
+"""Sums that do not depend on the order of their terms: neither shards nor threads can change a ranking.
+
+Values are rounded to multiples of one power of two, so fine that every later sum is exact in float64: sums of integers
+below 2**53 are exact, so their order, the number of threads and the BLAS library cannot matter.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,21 @@ _BOOTSTRAP_HEADROOM = 8
 """A resample counts a sample several times; a weighted sum 8 times the plain bound is out of reach in practice."""
 
 
-def round_to_exact_grid(values: Float64[np.ndarray, "sample head"]) -> None:
-    """Round in place to multiples of one power of two, so fine that every later sum is exact in float64.
+def exact_step(bound: float, num_samples: int) -> float:
+    """The grid for `num_samples` values of at most `bound`: known before any value is, so that they can stream.
 
-    Sums of integers below 2**53 are exact, so their order, the number of threads and the BLAS library cannot matter.
-    The step is at most 2**-52 * 16 * num_samples * largest value: 7e-11 of the largest for 20,000 samples, well
-    under the float32 resolution of `head_stats`. NaN stays NaN.
+    At most 2**-52 * 16 * num_samples * bound: 7e-11 of the bound for 20,000 samples, well under the float32
+    resolution of `head_stats`.
     """
-    largest = max(float(np.nanmax(values, initial=0.0)), -float(np.nanmin(values, initial=0.0)))
-    if largest == 0.0:
-        return
-    bound = largest * values.shape[0] * _BOOTSTRAP_HEADROOM
-    step = 2.0 ** (math.frexp(bound)[1] - _FLOAT64_BITS)
-    values /= step
-    np.rint(values, out=values)
-    values *= step
+    return 2.0 ** (math.frexp(bound * max(num_samples, 1) * _BOOTSTRAP_HEADROOM)[1] - _FLOAT64_BITS)
+
+
+def rounded(values: Float64[np.ndarray, "*shape"], step: float) -> Float64[np.ndarray, "*shape"]:
+    """Multiples of a power of two, for |values| < 2**51 * step. NaN stays NaN.
+
+    Adding and subtracting 1.5 * 2**52 steps leaves what a float64 of that size can hold: whole steps.
+    """
+    shift = 1.5 * 2.0**52 * step
+    found = values + shift
+    found -= shift
+    return found

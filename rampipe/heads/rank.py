@@ -117,8 +117,9 @@ def _rank_one(source: RankSource, config: RankConfig, compared: Sequence[tuple[R
 
 def _rank_scopes(source: RankSource, config: RankConfig) -> dict[str, pa.Table]:
     """All tables; overlap is still empty."""
-    values = reduce_metric(source.opened.head_stats, source.opened.samples, metric_by_id(config.metric))
-    found = [rank_scope(scope, config.metric, config) for scope in iterate_scopes(values)]
+    opened = source.opened
+    sums = reduce_metric(opened.head_stats_files, opened.samples, metric_by_id(config.metric))
+    found = [rank_scope(scope, config.metric, config) for scope in iterate_scopes(sums)]
     return {
         "ranking": to_table((row for rows in found for row in rows.ranking), "ranking.v1"),
         "concentration": to_table((rows.concentration for rows in found), "concentration.v1"),

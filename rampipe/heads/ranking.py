@@ -42,7 +42,7 @@ def rank_scope(scope: Scope, metric: str, config: RankConfig) -> ScopeRows:
     concentration = {
         "num_samples": scope.num_samples,
         "num_null": scope.num_null,
-        "num_clusters": len(scope.clusters),
+        "num_clusters": scope.num_contexts,
         "num_heads": len(scope.heads),
         "num_core": classes.count("core"),
         "num_contextual": classes.count("contextual"),
@@ -51,7 +51,7 @@ def rank_scope(scope: Scope, metric: str, config: RankConfig) -> ScopeRows:
         "half_mass_frac": None if found.half_heads is None else found.half_heads / len(scope.heads),
         "gini": found.gini,
     }
-    stability = {"num_clusters": len(scope.clusters), **asdict(split_half(scope, config))}
+    stability = {"num_clusters": scope.num_contexts, **asdict(split_half(scope, config))}
     return ScopeRows([label | row for row in rows], label | concentration, label | stability)
 
 

@@ -13,7 +13,8 @@ import polars as pl
 from jaxtyping import Bool, Float64, Int64
 
 from rampipe.errors import DataError
-from rampipe.heads.reduce import HeadValues
+from rampipe.heads.blocks import ELSEWHERE_STEP
+from rampipe.heads.reduce import HeadSums
 from rampipe.types import HeadId
 
 OVERALL = "overall"
@@ -21,17 +22,19 @@ OVERALL = "overall"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Sums of one scope. A cluster is all samples of one context: they are not independent of each other.
+    """Sums of one scope. A cluster is all samples of one context, which are not independent of each other, or of
+    several contexts, see `cluster_samples`.
 
-    num_null: samples that are undefined for every head; they are in no cluster. sums, counts: of the defined values,
-    a row per cluster, sorted by key; `counts` has one column when it is the same for all heads. elsewhere: mean mass
-    on visual tokens outside the evidence; NaN where nothing is defined.
+    num_null: samples that are undefined for every head; they are in no cluster. num_contexts: of the others. sums,
+    counts: of the defined values, a row per cluster, sorted by key; `counts` has one column when it is the same for
+    all heads. elsewhere: mean mass on visual tokens outside the evidence; NaN where nothing is defined.
     """
 
     name: str
     heads: tuple[HeadId, ...]
     num_samples: int
     num_null: int
+    num_contexts: int
     clusters: tuple[str, ...]
     sums: Float64[np.ndarray, "cluster head"]
     counts: Float64[np.ndarray, " cluster #head"]
@@ -54,56 +57,52 @@ class Scope:
         return np.divide(total, counted, out=np.full_like(total, np.nan), where=counted > 0)
 
 
-def iterate_scopes(values: HeadValues) -> Iterator[Scope]:
-    """Overall first, then each domain by name. One at a time: a scope is as large as its samples x heads.
+def iterate_scopes(sums: HeadSums) -> Iterator[Scope]:
+    """Overall first, then each domain by name.
 
     Raises DataError for a domain that is called like the overall scope.
     """
-    if OVERALL in values.domains:
+    if OVERALL in sums.clusters.domains:
         raise DataError(f"domain {OVERALL!r} is the name of the scope of all samples. Rename the domain.")
-    everything = np.ones(values.samples.height, dtype=np.bool_)
-    yield _scope(OVERALL, values, everything, values.elsewhere.sum(axis=0))
-    domain = values.samples.get_column("domain")
-    for index, name in enumerate(values.domains):
-        yield _scope(name, values, (domain == name).to_numpy(), values.elsewhere[index])
+    every = np.ones(len(sums.clusters.key), dtype=np.bool_)
+    yield _scope(OVERALL, sums, every, sums.samples, sums.elsewhere.sum(axis=0))
+    for index, name in enumerate(sums.clusters.domains):
+        samples = sums.samples.filter(pl.col("domain") == name)
+        yield _scope(name, sums, sums.clusters.domain == index, samples, sums.elsewhere[index])
 
 
 def _scope(
     name: str,
-    values: HeadValues,
-    rows: Bool[np.ndarray, " sample"],
+    sums: HeadSums,
+    rows: Bool[np.ndarray, " row"],
+    samples: pl.DataFrame,
     elsewhere: Int64[np.ndarray, " head"],
 ) -> Scope:
-    defined = values.defined
-    kept = rows & defined.any(axis=1)
-    counted = defined[kept]
-    if counted.all():
-        counted = counted[:, :1]
-    keys = values.samples.filter(pl.Series(kept)).get_column("context_key")
-    starts = np.flatnonzero((keys != keys.shift(1)).fill_null(value=True).to_numpy())
-    sums = _sum_runs(np.nan_to_num(values.values[kept], copy=False), starts)
-    counts = _sum_runs(counted.astype(np.float64), starts)
-    num_defined = np.broadcast_to(counts.sum(axis=0), (len(values.heads),))
-    mean_elsewhere = np.full(len(values.heads), np.nan)
-    np.divide(elsewhere * 2.0**-40, num_defined, out=mean_elsewhere, where=num_defined > 0)
-    clusters = tuple(keys.gather(starts))
-    num_samples = int(rows.sum())
+    counted = np.flatnonzero(rows & sums.counts.any(axis=1))
+    keys = [sums.clusters.key[row] for row in counted.tolist()]
+    starts = [place for place, key in enumerate(keys) if place == 0 or key != keys[place - 1]]
+    counts = _sum_runs(sums.counts[counted], starts)
+    if counts.shape[1] > 1 and (counts == counts[:, :1]).all():
+        counts = counts[:, :1]
+    num_defined = np.broadcast_to(counts.sum(axis=0), (len(sums.heads),))
+    mean_elsewhere = np.full(len(sums.heads), np.nan)
+    np.divide(elsewhere * ELSEWHERE_STEP, num_defined, out=mean_elsewhere, where=num_defined > 0)
+    defined = samples.filter("defined")
     return Scope(
         name,
-        values.heads,
-        num_samples=num_samples,
-        num_null=num_samples - int(kept.sum()),
-        clusters=clusters,
-        sums=sums,
+        sums.heads,
+        num_samples=samples.height,
+        num_null=samples.height - defined.height,
+        num_contexts=defined.get_column("context_key").n_unique(),
+        clusters=tuple(keys[start] for start in starts),
+        sums=_sum_runs(sums.sums[counted], starts),
         counts=counts,
         elsewhere=mean_elsewhere,
     )
 
 
-def _sum_runs(
-    matrix: Float64[np.ndarray, "sample head"], starts: Int64[np.ndarray, " cluster"]
-) -> Float64[np.ndarray, "cluster head"]:
+def _sum_runs(matrix: Float64[np.ndarray, "row head"], starts: list[int]) -> Float64[np.ndarray, "cluster head"]:
     """Sum the rows of each run; `reduceat` refuses no run at all."""
-    if len(starts) == 0:
+    if not starts:
         return np.zeros((0, matrix.shape[1]))
     return matrix if len(starts) == len(matrix) else np.add.reduceat(matrix, starts, axis=0)

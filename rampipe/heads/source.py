@@ -25,12 +25,13 @@ class RankSource:
 
 
 def open_source(uri: str, *, allow_partial: bool) -> RankSource:
-    """Open a run for ranking; every committed file is hashed, since Polars reads a flipped bit as a wrong value.
+    """Open a run for ranking. Sizes are compared here; pages of `head_stats` are verified as they are read, and
+    `samples` is hashed, since Polars reads a flipped bit as a wrong value.
 
     Raises IncompleteError with the numbers for a run that is not finished or does not balance, unless
     `allow_partial`; StorageError for files that are not what was committed.
     """
-    opened = open_run(uri, check="sha256")
+    opened = open_run(uri, check={"samples": "sha256"})
     commits_sha256 = success_content(opened.run, opened.commits)["commits_sha256"]
     success = read_success(opened.run.storage)
     account = opened.balance

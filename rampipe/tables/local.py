@@ -8,6 +8,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+
 from rampipe.errors import StorageError
 from rampipe.tables.failpoint import failpoint
 from rampipe.tables.storage import TMP_FOLDER, checked_path, explain
@@ -48,6 +50,16 @@ class LocalStorage:
         target = self.root / checked_path(path)
         try:
             return target.read_bytes()
+        except FileNotFoundError:
+            raise StorageError(f"{target}: not found.") from None
+        except OSError as error:
+            raise explain("read", str(target), error) from None
+
+    def open_file(self, path: str) -> pa.NativeFile:
+        """Mapped into memory."""
+        target = self.root / checked_path(path)
+        try:
+            return pa.memory_map(str(target), "r")
         except FileNotFoundError:
             raise StorageError(f"{target}: not found.") from None
         except OSError as error:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import pyarrow as pa
+
 from rampipe.errors import ConfigError, StorageError
 from rampipe.tables.storage import checked_path, explain
 
@@ -43,6 +45,11 @@ class ObjectStorage:
         """The whole object."""
         with self._named("read", path) as key:
             return self._filesystem.cat_file(key)
+
+    def open_file(self, path: str) -> pa.NativeFile:
+        """Fetched in ranges, as they are read."""
+        with self._named("read", path) as key:
+            return pa.PythonFile(self._filesystem.open(key, "rb"), "r")
 
     def size(self, path: str) -> int | None:
         """Bytes of an object, None when it is missing."""

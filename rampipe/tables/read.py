@@ -12,10 +12,13 @@ import polars as pl
 
 from rampipe.errors import StorageError
 from rampipe.tables.balance import Balance, balance
+from rampipe.tables.columns import CommittedTable
 from rampipe.tables.derived import stage_files
 from rampipe.tables.record import CommitRecord, CommittedFile, read_commits
 from rampipe.tables.run import PLAN_PATH, Run, open_run_dir
 from rampipe.tables.schema import TableSchema, latest_schema, load_schema
+
+Check = Literal["size", "sha256"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,13 @@ class OpenRun:
     def head_stats(self) -> pl.LazyFrame:
         """One row per sample, query group, layer and head."""
         return self._committed("head_stats")
+
+    @property
+    def head_stats_files(self) -> list[CommittedTable]:
+        """The files of `head_stats`, for readers that want their pages verified."""
+        schema = load_schema(self.run.schemas["head_stats"])
+        paths = [self.commits[unit].path_of("head_stats") for unit in sorted(self.commits)]
+        return [CommittedTable(self.run.storage, path, schema) for path in paths]
 
     @property
     def samples(self) -> pl.LazyFrame:
@@ -84,22 +94,24 @@ class OpenRun:
         )
 
 
-def open_run(path: str | os.PathLike[str], *, check: Literal["size", "sha256"] = "size") -> OpenRun:
+def open_run(path: str | os.PathLike[str], *, check: Check | Mapping[str, Check] = "size") -> OpenRun:
     """Open a run folder or s3:// prefix for reading.
 
     check: "size" looks at every committed file; "sha256" reads all of them once, and finds flipped bits too, which
-    Polars would read as wrong values. Raises StorageError naming a file that is not what was committed.
+    Polars would read as wrong values; or one of these by table, "size" for those that are not named.
+    Raises StorageError naming a file that is not what was committed.
     """
     run = open_run_dir(os.fspath(path))
     commits = read_commits(run.storage)
     sizes = {path: size for table in run.schemas for path, size in run.storage.sizes(table).items()}
     for record in commits.values():
         for file in record.files:
-            _check_file(run, file, size=sizes.get(file.path), check=check)
+            how = check if isinstance(check, str) else check.get(file.path.partition("/")[0], "size")
+            _check_file(run, file, size=sizes.get(file.path), check=how)
     return OpenRun(run, commits)
 
 
-def _check_file(run: Run, file: CommittedFile, *, size: int | None, check: Literal["size", "sha256"]) -> None:
+def _check_file(run: Run, file: CommittedFile, *, size: int | None, check: Check) -> None:
     place = f"{run.storage.uri}/{file.path}"
     if size != file.bytes:
         seen = "is missing" if size is None else f"has {size} bytes"

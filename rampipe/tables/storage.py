@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import pyarrow as pa
+
 from rampipe.errors import StorageError
 
 TMP_FOLDER = "_tmp"
@@ -35,6 +37,10 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes:
         """The whole file. Raises StorageError when it is missing."""
+        ...
+
+    def open_file(self, path: str) -> pa.NativeFile:
+        """A file to read parts of. Raises StorageError when it is missing."""
         ...
 
     def size(self, path: str) -> int | None:

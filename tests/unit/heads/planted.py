@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from rampipe.tables.commit import Provenance, commit_unit
 from rampipe.tables.finish import finish_run
@@ -19,6 +20,27 @@ COUNTS = {
     "evidence": 20, "evidence_image_rest": 80, "other_visual": 300, "question": 10, "sink": 4, "other_text": 86,
 }  # fmt: skip
 PROVENANCE = Provenance(attempt=1, node="here", device="cpu", versions={}, seconds=1.0)
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """Rows of `head_stats` that lie in no file."""
+
+    table: pa.Table
+    name: str = "rows"
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        chosen = self.table.select(columns)
+        for place, field in enumerate(chosen.schema):
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+                chosen = chosen.set_column(
+                    place, field.name, chosen.column(place).cast(pa.string()).dictionary_encode()
+                )
+        return chosen
+
+
+def part_of(rows: pl.LazyFrame | pl.DataFrame) -> TablePart:
+    return TablePart(rows.lazy().collect().to_arrow())
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,12 @@ class Study:
     def frames(self) -> tuple[pl.LazyFrame, pl.LazyFrame]:
         made = self.results()
         return pl.DataFrame(head_stats_table(made)).lazy(), pl.DataFrame(samples_table(made)).lazy()
+
+    def parts(self, *, part_samples: int = 7) -> tuple[list[TablePart], pl.LazyFrame]:
+        made = self.results()
+        starts = range(0, len(made), part_samples)
+        parts = [TablePart(head_stats_table(made[start : start + part_samples])) for start in starts]
+        return parts, pl.DataFrame(samples_table(made)).lazy()
 
     def _result(self, index: int) -> SampleResult:
         has_evidence = index not in self.without_evidence

@@ -23,8 +23,8 @@ def scope_of(values: np.ndarray, *, clusters: Sequence[int] | None = None, name:
     counts = np.stack([(~np.isnan(values[groups == key])).sum(axis=0) for key in keys]).astype(np.float64)
     heads = tuple(HeadId(0, head) for head in range(values.shape[1]))
     return Scope(
-        "overall", heads, num_samples=len(values), num_null=0, clusters=tuple(f"{name}{key}" for key in keys),
-        sums=sums, counts=counts, elsewhere=np.zeros(len(heads)),
+        "overall", heads, num_samples=len(values), num_null=0, num_contexts=len(keys),
+        clusters=tuple(f"{name}{key}" for key in keys), sums=sums, counts=counts, elsewhere=np.zeros(len(heads)),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from rampipe.config import RankConfig
@@ -144,6 +145,19 @@ def test_failed_samples_are_neither_zero_nor_missing(tmp_path: Path) -> None:
 def test_changed_bytes_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path, STUDY)
     path = tmp_path / run.run_id / "head_stats" / "unit-000002.parquet"
+    chunks = pq.read_metadata(path).row_group(0).to_dict()["columns"]
+    (ranked,) = (chunk for chunk in chunks if chunk["path_in_schema"] == "mass_evidence")
+    data = bytearray(path.read_bytes())
+    data[ranked["data_page_offset"] + ranked["total_compressed_size"] // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(data))
+    with pytest.raises(StorageError, match=r"unit-000002\.parquet: not an intact Parquet file .*rampipe repair"):
+        rank_run(run.storage.uri, CONFIG)
+
+
+def test_changed_bytes_of_samples_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path, STUDY)
+    path = tmp_path / run.run_id / "samples" / "unit-000002.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.chmod(0o644)

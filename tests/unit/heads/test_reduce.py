@@ -1,4 +1,4 @@
-"""One cell per (sample, head): order never matters, twice and never are errors, null stays null."""
+"""Sums per cluster and head: order never matters, twice and never are errors, null stays null."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rampipe.errors import ConfigError, DataError, IncompleteError
 from rampipe.heads.metrics import metric_by_id
 from rampipe.heads.reduce import reduce_metric
 from rampipe.heads.scopes import Scope, iterate_scopes
-from tests.unit.heads.planted import Study, planted_masses
+from tests.unit.heads.planted import Study, part_of, planted_masses
 
 RAM = metric_by_id("ram")
 MASSES = planted_masses(24, {}, shape=(3, 4))
 
 
 def scopes_of(study: Study, metric_id: str = "ram") -> dict[str, Scope]:
-    return {scope.name: scope for scope in iterate_scopes(reduce_metric(*study.frames(), metric_by_id(metric_id)))}
+    return {scope.name: scope for scope in iterate_scopes(reduce_metric(*study.parts(), metric_by_id(metric_id)))}
 
 
 def test_means_are_those_of_numpy() -> None:
@@ -34,26 +34,35 @@ def test_order_of_rows_does_not_change_a_bit(seed: int) -> None:
     head_stats, samples = Study(MASSES, domains=("docs", "films"), per_context=3).frames()
     mixed = head_stats.collect().sample(fraction=1.0, shuffle=True, seed=seed).lazy()
     mixed_samples = samples.collect().sample(fraction=1.0, shuffle=True, seed=seed).lazy()
-    straight, shuffled = reduce_metric(head_stats, samples, RAM), reduce_metric(mixed, mixed_samples, RAM)
-    assert straight.values.tobytes() == shuffled.values.tobytes()
+    straight = reduce_metric(Study(MASSES, domains=("docs", "films"), per_context=3).parts()[0], samples, RAM)
+    shuffled = reduce_metric([part_of(mixed)], mixed_samples, RAM)
+    assert straight.sums.tobytes() == shuffled.sums.tobytes()
     assert straight.elsewhere.tobytes() == shuffled.elsewhere.tobytes()
     assert straight.samples.equals(shuffled.samples)
 
 
-def test_sums_of_the_values_are_exact() -> None:
-    """Whatever adds them up later (threads, another BLAS), in whatever order. Quotients use all bits of a float64."""
+def test_sums_are_exact() -> None:
+    """However the samples lie in files, and in whatever order. Quotients use all bits of a float64."""
     masses = planted_masses(400, {}, shape=(1, 2))
-    values = reduce_metric(*Study(masses, np.full_like(masses, 0.1)).frames(), metric_by_id("visual_share")).values
-    rng = np.random.default_rng(0)
-    assert len({float(np.cumsum(rng.permutation(values[:, 0]))[-1]) for _ in range(30)}) == 1
+    study = Study(np.asarray(masses), np.full_like(masses, 0.1))
+    found = set[bytes]()
+    for part_samples in (1, 7, 50, 400):
+        parts, samples = study.parts(part_samples=part_samples)
+        sums = reduce_metric(parts[::-1], samples, metric_by_id("visual_share"))
+        found.add(next(iterate_scopes(sums)).means.tobytes())
+    assert len(found) == 1
+    visual = masses.astype(np.float32)[:, 0, 0].astype(np.float64)
+    share = visual / (visual + np.float64(np.float32(0.1)))
+    rng = np.random.default_rng(0)  # twin: the same quotients as they are
+    assert len({float(np.cumsum(rng.permutation(share))[-1]) for _ in range(30)}) > 1
 
 
 def test_a_changed_value_changes_the_bytes() -> None:
     """Twin: equal bytes above are not equal by blindness."""
     changed = MASSES.copy()
     changed[5, 1, 2] += 1e-4
-    first, second = reduce_metric(*Study(MASSES).frames(), RAM), reduce_metric(*Study(changed).frames(), RAM)
-    assert first.values.tobytes() != second.values.tobytes()
+    first, second = reduce_metric(*Study(MASSES).parts(), RAM), reduce_metric(*Study(changed).parts(), RAM)
+    assert first.sums.tobytes() != second.sums.tobytes()
 
 
 def test_sample_without_evidence_is_left_out_and_counted() -> None:
@@ -95,15 +104,17 @@ def test_duplicated_row_is_refused_by_its_key() -> None:
     rows = head_stats.collect()
     again = rows.filter(pl.col("sample_id") == "docs/00003", pl.col("layer") == 1, pl.col("head") == 2)
     with pytest.raises(DataError, match=r"sample 'docs/00003', head 1\.2, query 'question', has 2 rows"):
-        reduce_metric(pl.concat([rows, again]).lazy(), samples, RAM)
+        reduce_metric([part_of(pl.concat([rows, again]))], samples, RAM)
 
 
 def test_duplicated_file_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
     with pytest.raises(DataError, match=r"sample_id 'docs/00000' has 2 rows"):
-        reduce_metric(pl.concat([head_stats, head_stats]), pl.concat([samples, samples]), RAM)
+        reduce_metric([part_of(head_stats), part_of(head_stats)], pl.concat([samples, samples]), RAM)
     with pytest.raises(DataError, match=r"sample 'docs/00000', head 0\.0, query 'question', has 2 rows"):
-        reduce_metric(pl.concat([head_stats, head_stats]), samples, RAM)
+        reduce_metric([part_of(head_stats), part_of(head_stats)], samples, RAM)
+    with pytest.raises(DataError, match=r"sample 'docs/00000', head 0\.0, query 'question', has 2 rows"):
+        reduce_metric([part_of(pl.concat([head_stats, head_stats]))], samples, RAM)
 
 
 def test_duplicate_that_hides_a_hole_is_refused() -> None:
@@ -111,44 +122,45 @@ def test_duplicate_that_hides_a_hole_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
     rows = head_stats.collect()
     with pytest.raises(DataError, match="has 2 rows, allowed 1"):
-        reduce_metric(pl.concat([rows[1:], rows[7:8]]).lazy(), samples, RAM)
+        reduce_metric([part_of(pl.concat([rows[1:], rows[7:8]]))], samples, RAM)
 
 
 def test_absent_row_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
+    missing = (pl.col("sample_id") == "docs/00000") & (pl.col("layer") == 0) & (pl.col("head") == 2)
+    without = head_stats.filter(~missing)
     with pytest.raises(IncompleteError, match=r"sample 'docs/00000', head 0\.2 has no question row: 287 of 288"):
-        reduce_metric(head_stats.filter(~((pl.col("sample_id") == "docs/00000") & (pl.col("layer") == 0)
-                      & (pl.col("head") == 2))), samples, RAM)  # fmt: skip
+        reduce_metric([part_of(without)], samples, RAM)
 
 
 def test_row_of_an_unknown_sample_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
     with pytest.raises(DataError, match="sample 'docs/00004' has rows but is not in the samples table"):
-        reduce_metric(head_stats, samples.filter(pl.col("sample_id") != "docs/00004"), RAM)
+        reduce_metric([part_of(head_stats)], samples.filter(pl.col("sample_id") != "docs/00004"), RAM)
 
 
 def test_value_that_is_not_finite_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
     broken = head_stats.with_columns(mass_evidence=pl.col("mass_evidence") * float("nan"))
     with pytest.raises(DataError, match=r"head \d\.\d: value nan is not finite"):
-        reduce_metric(broken, samples, RAM)
+        reduce_metric([part_of(broken)], samples, RAM)
 
 
 def test_group_that_was_not_captured_is_named() -> None:
-    frames = Study(MASSES, queries=("question", "answer")).frames()
+    frames = Study(MASSES, queries=("question", "answer")).parts()
     with pytest.raises(ConfigError, match=r"'ram_last' needs query group 'last'.*\['answer', 'question'\].*queries"):
         reduce_metric(*frames, metric_by_id("ram_last"))
 
 
 def test_metric_that_is_null_everywhere_says_why() -> None:
     with pytest.raises(DataError, match=r"null for all 24 samples: .*capture\.calibrate was off"):
-        reduce_metric(*Study(MASSES).frames(), metric_by_id("ram_calibrated"))
+        reduce_metric(*Study(MASSES).parts(), metric_by_id("ram_calibrated"))
 
 
 def test_run_without_a_sample_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
     with pytest.raises(DataError, match="no measured sample"):
-        reduce_metric(head_stats.head(0), samples.head(0), RAM)
+        reduce_metric([part_of(head_stats.head(0))], samples.head(0), RAM)
 
 
 def test_domain_named_like_the_overall_scope_is_refused() -> None:

@@ -19,7 +19,7 @@ PLANTED = {HeadId(1, 2): 0.3, HeadId(3, 4): 0.2}
 
 
 def overall(study: Study) -> Scope:
-    return next(iterate_scopes(reduce_metric(*study.frames(), metric_by_id("ram"))))
+    return next(iterate_scopes(reduce_metric(*study.parts(), metric_by_id("ram"))))
 
 
 def test_planted_heads_are_reliable_and_shuffled_are_not() -> None:

@@ -1,0 +1,149 @@
+"""Reducing a run to sums per head, against Polars' bare group-by mean over the same files, in turns.
+
+python benchmarks/reduce.py --rows 20000000
+
+Writes a made-up run of 36 layers x 32 heads once, then times four things on the same files: Polars' mean of the metric
+alone, of the three columns that our reduction reads, our reduction (exact sums, pages verified, keys checked, by
+domain), and the same with the ranking (1,000 bootstrap replicates and 100 split halves for every domain).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from rampipe.config import RankConfig
+from rampipe.heads.metrics import metric_by_id
+from rampipe.heads.ranking import rank_scope
+from rampipe.heads.reduce import reduce_metric
+from rampipe.heads.scopes import iterate_scopes
+from rampipe.tables.columns import CommittedTable
+from rampipe.tables.parquet import to_bytes
+from rampipe.tables.rows import GroupStatistics, SampleResult, head_stats_table, samples_table
+from rampipe.tables.schema import load_schema
+from rampipe.tables.storage import open_storage
+from rampipe.types import REGIONS
+
+LAYERS, HEADS, UNIT_SAMPLES = 36, 32, 64
+DOMAINS = ("chart", "glyph", "receipt", "table")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path, help="keep the files here, and use those that are there")
+    return parser.parse_args()
+
+
+def made_up(unit: int, masses: np.ndarray) -> list[SampleResult]:
+    """The samples of one unit; each has a context of its own."""
+    statistics_of = (
+        GroupStatistics(
+            layers=np.arange(LAYERS, dtype=np.int16),
+            mass=mass,
+            peak_evidence=mass[:, :, 0] * 0.5,
+            hit=(mass[:, :, 0] > 0.5).astype(np.float32),
+            entropy_nats=mass[:, :, 1] * 3,
+            mass_evidence_null=mass[:, :, 0] * 0.1,
+            has_evidence=True,
+            has_learned_sink=False,
+        )
+        for mass in masses
+    )
+    return [
+        SampleResult(
+            sample_id=f"made/up/{unit:06d}-{place:03d}",
+            domain=DOMAINS[place % len(DOMAINS)],
+            context_key=f"{unit:08x}{place:08x}",
+            num_tokens=1000,
+            region_counts={"evidence": 4},
+            groups={"question": group},
+        )
+        for place, group in enumerate(statistics_of)
+    ]
+
+
+def write_files(folder: Path, num_rows: int) -> list[str]:
+    """Files of a run of at least so many rows; returns their names."""
+    num_units = -(-num_rows // (UNIT_SAMPLES * LAYERS * HEADS))
+    generator = np.random.default_rng(0)
+    for unit in range(num_units):
+        path = folder / f"head_stats/unit-{unit:06d}.parquet"
+        if path.exists():
+            continue
+        masses = generator.dirichlet(np.full(len(REGIONS) - 1, 0.5), size=(UNIT_SAMPLES, LAYERS, HEADS))
+        padded = np.concatenate([masses, np.zeros((*masses.shape[:3], 1))], axis=-1).astype(np.float32)
+        results = made_up(unit, padded)
+        for table in (head_stats_table(results), samples_table(results)):
+            name = "head_stats" if "head" in table.column_names else "samples"
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / path.name).write_bytes(to_bytes(table, metadata={}))
+    return [f"head_stats/unit-{unit:06d}.parquet" for unit in range(num_units)]
+
+
+def peak_bytes() -> int:
+    """Most memory that the process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def compare(folder: Path, names: list[str], repeats: int) -> None:
+    """All four in turns; ratios within a repetition."""
+    paths = [str(folder / name) for name in names]
+    samples = pl.scan_parquet([path.replace("head_stats", "samples") for path in paths], glob=False)
+    parts = [CommittedTable(open_storage(str(folder)), name, load_schema("head_stats.v1")) for name in names]
+    columns = ("mass_evidence", "mass_evidence_image_rest", "mass_other_visual")
+
+    def group_by(*chosen: str) -> pl.DataFrame:
+        rows = pl.scan_parquet(paths, glob=False).group_by("layer", "head")
+        return rows.agg(pl.col(*chosen).mean()).collect(engine="streaming")
+
+    def rank() -> None:
+        for scope in iterate_scopes(reduce_metric(parts, samples, metric_by_id("ram"))):
+            rank_scope(scope, "ram", RankConfig())
+
+    arms: dict[str, Callable[[], object]] = {
+        "reduce": lambda: reduce_metric(parts, samples, metric_by_id("ram")),
+        "reduce and rank": rank,
+        "group-by": lambda: group_by(columns[0]),
+        "group-by of 3": lambda: group_by(*columns),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for repeat in range(repeats + 1):
+        for name, arm in arms.items():
+            start = time.perf_counter()
+            arm()
+            if repeat > 0:
+                seconds[name].append(time.perf_counter() - start)
+            elif name == "reduce and rank":
+                print(f"peak of memory up to the first ranking: {peak_bytes() / 2**30:.2f} GiB")
+    num_rows = len(names) * UNIT_SAMPLES * LAYERS * HEADS
+    print(
+        f"{num_rows:,} rows in {len(names)} files: median s "
+        + str({n: round(statistics.median(s), 3) for n, s in seconds.items()})
+    )
+    for ours in ("reduce", "reduce and rank"):
+        for theirs in ("group-by", "group-by of 3"):
+            ratios = sorted(a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True))
+            print(f"{ours} takes {statistics.median(ratios):.2f} x {theirs} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    arguments = parse()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        compare(folder, write_files(folder, arguments.rows), arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
