@@ -62,23 +62,24 @@ class HybridAttention:
         layer = getattr(module, "layer_idx", None)
         if module not in self.modules or layer not in self.layers:
             return self.dense(module, query, key, value, attention_mask, **kwargs)
-        heads = self.plan.layer(layer, HeadShape(query.shape[1], self.shape.num_kv_heads))
+        num_queries, is_whole, keys = query.shape[2], False, key
         if isinstance(key, SplitLayer):
-            cache = key
-            is_first = cache.num_tokens == query.shape[2]
-            if is_first:
-                cache.kept = self._keys_kept(attention_mask, query)
-            elif not cache.is_whole:
+            is_first, is_whole = key.num_tokens == num_queries, key.is_whole
+            if not (is_first or is_whole):
                 scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-                return decode_attention(cache, query, scaling=scaling, mask=attention_mask), None
-            kept = cache.kept
-            key, value = _through(cache, is_first=is_first)
-        else:
-            kept = self._keys_kept(attention_mask, query)
+                return decode_attention(key, query, scaling=scaling, mask=attention_mask), None
+            if is_first:
+                key.kept = self._keys_kept(attention_mask, query)
+            keys, value = _through(key, is_first=is_first)
+        is_short_prompt = num_queries == keys.shape[2] < self.plan.dense_below_tokens
+        if is_short_prompt or is_whole:
+            return self.dense(module, query, keys, value, attention_mask, **kwargs)
+        heads = self.plan.layer(layer, HeadShape(query.shape[1], self.shape.num_kv_heads))
+        kept = self._keys_kept(attention_mask, query)
         rules = [WindowRule(self.plan.window_tokens, keys) for keys in kept]
-        if not heads.restricted or not any(item.hides_something(key.shape[2]) for item in rules):
-            return self.dense(module, query, key, value, attention_mask, **kwargs)
-        call = read_call(module, "sdpa", query=query, key=key, mask=attention_mask, arguments=kwargs)
+        if not heads.restricted or not any(item.hides_something(keys.shape[2]) for item in rules):
+            return self.dense(module, query, keys, value, attention_mask, **kwargs)
+        call = read_call(module, "sdpa", query=query, key=keys, mask=attention_mask, arguments=kwargs)
         check_call(call, kwargs)
         return hybrid_heads(call, value, heads=heads, rules=rules), None
 

@@ -15,20 +15,26 @@ class HybridPlan:
 
     full_heads: see every key up to their own. sink_tokens: the first tokens after padding. window_tokens: most recent
     keys, the row's own included. keep_text: text of the prompt stays visible, however far away; a window that loses the
-    question loses the task.
+    question loses the task. dense_below_tokens: a whole prompt of fewer tokens, padding included, is computed densely,
+    bit for bit, as there is nothing to gain; what is decoded after it is restricted all the same, and saves memory.
     """
 
     full_heads: frozenset[HeadId]
     sink_tokens: int = 64
     window_tokens: int = 1024
     keep_text: bool = True
+    dense_below_tokens: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a window without keys or a negative number of sinks."""
+        """Raises ConfigError for a window without keys or a negative number of tokens."""
         if self.window_tokens < 1:
             raise ConfigError(f"window_tokens is {self.window_tokens}; allowed: 1 or more, the row's own key included.")
         if self.sink_tokens < 0:
             raise ConfigError(f"sink_tokens is {self.sink_tokens}; allowed: 0 or more. Take the default, 64.")
+        if self.dense_below_tokens < 0:
+            raise ConfigError(
+                f"dense_below_tokens is {self.dense_below_tokens}; allowed: 0 (never) or more. Take 4096 on a CPU."
+            )
 
     def layer(self, layer: int, shape: HeadShape) -> LayerHeads:
         """The heads of one layer."""
@@ -107,9 +113,7 @@ def predicted_cache_bytes(
 
     num_kept_text: kept text tokens that are not among the sinks, of the sample that has most.
     """
-    near = plan.window_tokens + plan.sink_tokens + num_kept_text
-    if plan.window_tokens >= size.capacity_tokens:
-        near = size.capacity_tokens
+    near = min(plan.window_tokens + plan.sink_tokens + num_kept_text, size.capacity_tokens)
     num_slots = 0
     for layer in layers:
         heads = plan.layer(layer, shape)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
+from rampipe.attention.hidden_bias import HiddenBias
 from rampipe.attention.hybrid_plan import HeadShape, HybridPlan, LayerHeads
 from rampipe.attention.kept_keys import KeptKeys
 from rampipe.errors import ModelError
@@ -96,12 +97,13 @@ class SplitLayer(_CountedLayer):
         self.incoming: tuple[Tensor, Tensor] | None = None
         self.kept: list[KeptKeys] = []
         self.is_whole = window >= capacity_tokens or not heads.restricted
-        """Nothing can ever be hidden: every kv_head is held in full."""
-        every = tuple(range(heads.shape.num_kv_heads))
-        self.full_kv = every if self.is_whole else heads.full_kv
-        self.near_kv = () if self.is_whole else heads.restricted_kv
+        """Nothing can ever be hidden."""
+        self.full_kv: tuple[int, ...] = ()
+        self.near_kv: tuple[int, ...] = ()
         self.full: list[Tensor] = []
         self.near: list[Tensor] = []
+        self.hidden: HiddenBias | None = None
+        """What mixed groups hide: restricted heads whose kv_head is held in full."""
 
     @property
     def shape(self) -> torch.Size:
@@ -115,10 +117,25 @@ class SplitLayer(_CountedLayer):
         """Allocate all room."""
         self.dtype, self.device = key_states.dtype, key_states.device
         num_near = self.window + max(len(kept.positions) for kept in self.kept)
+        self.full_kv, self.near_kv = self.heads.full_kv, self.heads.restricted_kv
+        if self.is_whole or num_near >= self.capacity_tokens:  # a ring would take more room than all keys
+            self.full_kv, self.near_kv = tuple(range(self.heads.shape.num_kv_heads)), ()
+        self.hidden = self._hidden_bias()
+        self.full_index = torch.tensor(self.full_kv, dtype=torch.long, device=self.device)
+        self.near_index = torch.tensor(self.near_kv, dtype=torch.long, device=self.device)
         for states in (key_states, value_states):
             self.full.append(_room(states, len(self.full_kv), self.capacity_tokens))
             self.near.append(_room(states, len(self.near_kv), num_near if self.near_kv else 0))
         self.is_initialized = True
+
+    def _hidden_bias(self) -> HiddenBias | None:
+        shape = self.heads.shape
+        is_restricted = torch.zeros(shape.num_heads, dtype=torch.bool)
+        is_restricted[list(self.heads.restricted)] = True
+        is_mixed = is_restricted.view(shape.num_kv_heads, -1)[list(self.full_kv)].to(self.device)
+        if self.is_whole or not bool(is_mixed.any()):
+            return None
+        return HiddenBias(is_mixed, window=self.window, capacity_tokens=self.capacity_tokens)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         """Take in new states, to be stored by `store`."""
@@ -131,14 +148,22 @@ class SplitLayer(_CountedLayer):
         if not self.is_initialized:
             self.lazy_initialization(*states)
         stop = position + states[0].shape[2]
-        recent = range(max(position, stop - self.window), stop)
-        slots = torch.tensor([token % self.window for token in recent], device=self.device)
         for side, full, near in zip(states, self.full, self.near, strict=True):
-            full[:, :, position:stop] = side[:, list(self.full_kv)]
+            full[:, :, position:stop] = side.index_select(1, self.full_index) if self.near_kv else side
             if self.near_kv:
-                chosen = side[:, list(self.near_kv)]
-                near[:, :, slots] = chosen[:, :, recent.start - position :]
+                chosen = side.index_select(1, self.near_index)
+                self._store_recent(near, chosen, position)
                 self._store_kept(near, chosen, position)
+
+    def _store_recent(self, near: Tensor, chosen: States, position: int) -> None:
+        """Token t at slot t % window: at most two runs of slots."""
+        num_new = min(chosen.shape[2], self.window)
+        start = (position + chosen.shape[2] - num_new) % self.window
+        num_first = min(num_new, self.window - start)
+        recent = chosen[:, :, chosen.shape[2] - num_new :]
+        near[:, :, start : start + num_first] = recent[:, :, :num_first]
+        if num_first < num_new:
+            near[:, :, : num_new - num_first] = recent[:, :, num_first:]
 
     def _store_kept(self, near: Tensor, chosen: States, position: int) -> None:
         for batch, kept in enumerate(self.kept):
@@ -148,12 +173,12 @@ class SplitLayer(_CountedLayer):
                 near[batch, :, self.window + first : self.window + last] = chosen[batch].index_select(1, at)
 
     def tensors(self) -> list[Tensor]:
-        """What is allocated."""
+        """Keys and values as allocated."""
         return self.full + self.near
 
     def reset(self) -> None:
         """Forget every token and the memory."""
-        self.full, self.near, self.kept, self.incoming = [], [], [], None
+        self.full, self.near, self.kept, self.incoming, self.hidden = [], [], [], None, None
         self.num_tokens, self.is_initialized = 0, False
 
     def take_incoming(self) -> tuple[Tensor, Tensor]:
@@ -177,6 +202,8 @@ class SplitLayer(_CountedLayer):
         self.full = [side.index_select(0, indices) for side in self.full]
         self.near = [side.index_select(0, indices) for side in self.near]
         self.kept = [self.kept[index] for index in indices.tolist()]
+        if self.hidden is not None:
+            self.hidden.forget()
 
 
 class PreallocatedCache(Cache):

@@ -7,15 +7,15 @@ import torch
 from rampipe.types import HeadId
 
 
-def allowed(plan, *, layer, num_heads, real, text=None):
-    """[batch, head, query, key]: what each row of a layer sees. real, text: [batch, key]."""
+def allowed(plan, *, layer, num_heads, real, text=None, num_dense=0):
+    """[batch, head, query, key]: what each row of a layer sees. real, text: [batch, key]. num_dense: first rows."""
     num_batch, num_keys = real.shape
     seen = torch.zeros(num_batch, num_heads, num_keys, num_keys, dtype=torch.bool)
     for batch in range(num_batch):
         first = int(real[batch].nonzero()[0])
         for q in range(num_keys):
             for j in range(q + 1):
-                is_kept = j < first + plan.sink_tokens or j > q - plan.window_tokens
+                is_kept = j < first + plan.sink_tokens or j > q - plan.window_tokens or q < num_dense
                 if plan.keep_text and text is not None and j < text.shape[1]:
                     is_kept |= bool(text[batch, j])
                 for head in range(num_heads):
@@ -36,24 +36,24 @@ def attend(query, key, value, seen, scaling):
 class OracleAttention:
     """Registry entry: attention of whole sequences, without a cache, under the plan."""
 
-    def __init__(self, plan, real, text, modules):
-        self.plan, self.real, self.text, self.modules = plan, real, text, modules
+    def __init__(self, plan, modules, **rule):
+        self.plan, self.modules, self.rule = plan, modules, rule
 
     def __call__(self, module, query, key, value, attention_mask=None, **arguments):
         assert module in self.modules
-        assert query.shape[2] == key.shape[2] == self.real.shape[1]
-        seen = allowed(self.plan, layer=module.layer_idx, num_heads=query.shape[1], real=self.real, text=self.text)
+        assert query.shape[2] == key.shape[2] == self.rule["real"].shape[1]
+        seen = allowed(self.plan, layer=module.layer_idx, num_heads=query.shape[1], **self.rule)
         output = attend(query, key, value, seen, arguments["scaling"])
         return output.nan_to_num(0).to(query.dtype), None
 
 
-def oracle_logits(model, inputs, plan, *, text=None):
+def oracle_logits(model, inputs, plan, *, text=None, num_dense=0):
     """Logits of the whole sequence under the plan."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     decoder = set(model.get_decoder().modules())
     library = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    oracle = OracleAttention(plan, inputs["attention_mask"].bool(), text, decoder)
+    oracle = OracleAttention(plan, decoder, real=inputs["attention_mask"].bool(), text=text, num_dense=num_dense)
 
     def entry(module, *tensors, **arguments):
         return (oracle if module in decoder else library)(module, *tensors, **arguments)

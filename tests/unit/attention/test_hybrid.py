@@ -220,7 +220,7 @@ def test_what_would_be_wrong_is_refused():
         hybrid_logits(model, inputs, plan())
 
 
-@pytest.mark.parametrize(("field", "value"), [("window_tokens", 0), ("sink_tokens", -1)])
+@pytest.mark.parametrize(("field", "value"), [("window_tokens", 0), ("sink_tokens", -1), ("dense_below_tokens", -1)])
 def test_a_plan_that_hides_too_much_or_makes_no_sense_is_refused(field, value):
     with pytest.raises(ConfigError, match=f"{field} is {value}"):
         HybridPlan(frozenset(), **{field: value})
