@@ -40,12 +40,13 @@ def claim_lines(claims: Iterable[Claim]) -> list[str]:
 
 
 def nearest_arm(rows: pl.DataFrame, frac: float) -> dict[str, Any] | None:
-    """The arm of the overall ranking's top query heads whose share is nearest to `frac`; null when there is none.
+    """The arm of the overall ranking's top heads whose share is nearest to `frac`; null when there is none.
 
-    rows: of accuracy.v1 or speed.v1. Of two equally near, the smaller; of several modes, the first.
+    rows: of accuracy.v1 or speed.v1. Of two equally near, the smaller; of several modes or ways to choose, the first.
     """
-    usual = (pl.col("strategy") == "top", pl.col("per") == "query_head", pl.col("ranking_scope") == OVERALL)
-    arms = rows.filter(*usual, pl.col("frac") > 0.0, pl.col("frac") < 1.0)
+    arms = rows.filter(
+        pl.col("strategy") == "top", pl.col("ranking_scope") == OVERALL, pl.col("frac") > 0.0, pl.col("frac") < 1.0
+    )
     distance = (pl.col("frac") - frac).abs().round(9)
     near = arms.with_columns(distance.alias("distance")).sort("distance", "frac", maintain_order=True)
     return near.row(0, named=True) if near.height else None

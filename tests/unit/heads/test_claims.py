@@ -119,6 +119,17 @@ def test_causal_takes_the_size_that_is_nearest_to_the_core_heads() -> None:
     assert "without the top 2 % " in causal(accuracy, k_frac=0.001).told
 
 
+def test_claims_are_about_the_first_way_to_choose_heads() -> None:
+    def answer(arm: Arm, index: int) -> bool:
+        return arm.per == "query_head" or top_matters(arm, index)
+
+    for per, found in ((("kv_head", "query_head"), True), (("query_head", "kv_head"), False)):
+        plan = make_plan(RANKING, AblateConfig(fracs=(0.05,), seeds=2, per=per), kv_heads=8)
+        accuracy, _ = judge(made_outcomes(plan, answer).lazy(), plan, bootstrap_samples=100)
+        assert causal(accuracy, k_frac=0.05).holds is found
+        assert (" of kv_heads accuracy " in causal(accuracy, k_frac=0.05).told) is found
+
+
 def test_fast_is_faster_at_the_longest_prompt_with_the_answers_kept() -> None:
     claim = sped(top_keeps)
     assert claim.holds is True
