@@ -38,7 +38,7 @@ def ablate_run(config: RunConfig, run_uri: str, ranking: Ranking) -> Ablated:
     """Plan, run, judge, publish `ablation/accuracy` and `ablation/arms`, and print the verdict."""
     ablation_config(config)
     plan = plan_arms(config, config.ablate, ranking)
-    check_other_samples(config, run_uri, evaluated_ids(config))
+    check_other_samples(config, run_uri, evaluated_ids(config), key="ablate.split")
     outcome = run_ablation(config, run_uri, plan)
     accuracy = judge_stage(run_uri, outcome.run_uri, plan, config.ablate, stage=FOLDER)
     for line in (base_line(accuracy, plan), *verdict_lines(accuracy, plan, confidence=config.ablate.confidence)):

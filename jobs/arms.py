@@ -29,7 +29,10 @@ def plan_arms(config: RunConfig, section: AblateConfig | SpeedConfig, ranking: R
     return plan
 
 
-def check_other_samples(config: RunConfig, run_uri: str, evaluated: Iterable[str]) -> None:
-    """Raises ConfigError when evaluated samples made the ranking, unless ablate.allow_same_samples."""
+def check_other_samples(config: RunConfig, run_uri: str, evaluated: Iterable[str], *, key: str) -> None:
+    """Raises ConfigError when evaluated samples made the ranking, unless ablate.allow_same_samples.
+
+    key: of the configuration, names the evaluated split.
+    """
     ranked = open_run(run_uri).samples.select("sample_id").collect().get_column("sample_id").to_list()
-    check_disjoint_samples(ranked, list(evaluated), allow=config.ablate.allow_same_samples)
+    check_disjoint_samples(ranked, list(evaluated), allow=config.ablate.allow_same_samples, key=key)

@@ -78,15 +78,20 @@ def ranking_sha256(ranking: Ranking) -> str:
     return fingerprint({"run_id": ranking.run_id, "rows": rows})
 
 
-def check_disjoint_samples(ranked_ids: Collection[str], evaluated_ids: Collection[str], *, allow: bool = False) -> int:
-    """Number of evaluated samples that made the ranking. Raises ConfigError when there are any, unless `allow`."""
+def check_disjoint_samples(
+    ranked_ids: Collection[str], evaluated_ids: Collection[str], *, allow: bool = False, key: str = "ablate.split"
+) -> int:
+    """Number of evaluated samples that made the ranking. Raises ConfigError when there are any, unless `allow`.
+
+    key: of the configuration, names the evaluated split.
+    """
     evaluated = set(evaluated_ids)
     shared = sorted(evaluated.intersection(ranked_ids))
     if shared and not allow:
         raise ConfigError(
             f"{len(shared)} of {len(evaluated)} evaluated samples made the ranking (of {len(set(ranked_ids))}), "
             f"first {shared[0]!r}: the heads would be judged on what they were chosen by. "
-            "Evaluate another split (ablate.split), or set ablate.allow_same_samples = true."
+            f"Evaluate another split ({key}), or set ablate.allow_same_samples = true."
         )
     return len(shared)
 

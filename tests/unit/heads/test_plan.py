@@ -206,3 +206,5 @@ def test_the_samples_that_made_the_ranking_are_refused() -> None:
         check_disjoint_samples(["a", "b"], ["b", "c"])
     assert check_disjoint_samples(["a", "b"], ["b", "c"], allow=True) == 1
     assert check_disjoint_samples(["a", "b"], ["c", "d"]) == 0
+    with pytest.raises(ConfigError, match=r"another split \(speed.split\)"):
+        check_disjoint_samples(["a"], ["a"], key="speed.split")
