@@ -1,4 +1,4 @@
-"""Whether a run is whole: planned samples = measured + failed, and rows = measured × query groups × heads (× arms)."""
+"""Whether a run is whole: planned samples = measured + failed, and rows = measured × rows per sample."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def balance(run: Run, commits: Mapping[int, CommitRecord] | None = None) -> Bala
                 f"unit {unit_id}: planned {planned[unit_id]} = {record.num_ok} ok + {record.num_errors} errors"
             )
         if record.num_rows != record.num_ok * run.rows_per_sample:
-            each = f"{len(run.queries)} query groups × {run.num_heads} heads"
-            each = each if run.num_arms is None else f"{run.num_arms} arms"
-            problems.append(f"unit {unit_id}: {record.num_rows} rows = {record.num_ok} ok × {each}")
+            problems.append(f"unit {unit_id}: {record.num_rows} rows = {record.num_ok} ok × {run.rows_in_words}")
     return Balance(
         num_units=len(planned),
         num_committed=len(planned) - len(missing),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -75,7 +76,7 @@ def commit_unit(  # noqa: PLR0913 - a unit, all that it gave, and of which kind
     if committed is not None:
         return committed
     _check_balance(unit, results, failures, kind)
-    unit_files = _UnitFiles(storage, fingerprint, unit, kind.schemas)
+    unit_files = _UnitFiles(storage, fingerprint, unit, kind)
     for make in kind.tables.values():  # refuses bad values before anything is published
         make(results)
     failpoint("before_publish")
@@ -122,7 +123,9 @@ def _check_balance(
         )
     shapes = {kind.shape_of(result) for result in results}
     if len(shapes) > 1:
-        raise IncompleteError(f"{unit.name}: samples differ in their heads, groups or arms: {sorted(shapes)[:3]}.")
+        raise IncompleteError(
+            f"{unit.name}: samples differ in their heads, groups, arms or repetitions: {sorted(shapes)[:3]}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,11 @@ class _UnitFiles:
     storage: Storage
     fingerprint: str
     unit: Unit
-    schemas: Mapping[str, str]
+    kind: UnitKind[Any]
 
     def publish(self, name: str, table: pa.Table) -> _Published:
         """Publish our table, or adopt the file that is there when it is intact and about the same samples."""
-        schema = load_schema(self.schemas[name])
+        schema = load_schema(self.kind.schemas[name])
         path = f"{name}/{self.unit.name}.parquet"
         metadata = {
             "fingerprint": self.fingerprint,
@@ -164,7 +167,7 @@ class _UnitFiles:
 
     def _adopt(self, name: str, found: bytes, ours: pa.Table) -> pa.Table | None:
         """The other attempt's table, or None when it is damaged, foreign or about other samples."""
-        schema = load_schema(self.schemas[name])
+        schema = load_schema(self.kind.schemas[name])
         try:
             table, metadata = parse(found, schema), read_metadata(found)
         except (StorageError, DataError):
@@ -172,12 +175,8 @@ class _UnitFiles:
         expected = {"fingerprint": self.fingerprint, "unit": str(self.unit.unit_id), "schema": schema.id}
         if {**metadata, **expected} != metadata or metadata.get("rows") != str(table.num_rows):
             return None
-        same_samples = table.num_rows == ours.num_rows and _sample_ids(table) == _sample_ids(ours)
+        same_samples = self.kind.rows_by_sample(name, table) == self.kind.rows_by_sample(name, ours)
         return table if same_samples or name == "errors" else None
-
-
-def _sample_ids(table: pa.Table) -> set[str]:
-    return set(table.column("sample_id").unique().to_pylist())
 
 
 def _described(path: str, data: bytes, table: pa.Table) -> _Published:
@@ -187,7 +186,7 @@ def _described(path: str, data: bytes, table: pa.Table) -> _Published:
 
 def _follow(unit_files: _UnitFiles, results: Sequence[Result], errors: pa.Table) -> list[Result]:
     """Our results of the samples that the published errors file leaves. Raises StorageError when one is missing."""
-    failed = _sample_ids(errors)
+    failed = unit_files.kind.rows_by_sample("errors", errors)
     num_planned = unit_files.unit.num_samples
     path = f"{unit_files.storage.uri}/errors/{unit_files.unit.name}.parquet"
     kept = [result for result in results if result.sample_id not in failed]

@@ -14,6 +14,7 @@ from rampipe.tables.fingerprint import fingerprint
 from rampipe.tables.record import CommitRecord, read_commits
 from rampipe.tables.run import Run
 from rampipe.tables.storage import Storage
+from rampipe.tables.unit_kind import CAPTURE
 
 SUCCESS_PATH = "_SUCCESS.json"
 
@@ -43,7 +44,7 @@ def finish_run(run: Run) -> Success:
             f"{account.num_errors} errors of {account.num_samples} samples, {account.num_rows} rows. "
             f"{'; '.join(account.problems[:5])}. Run the same command again; it goes on where it stopped."
         )
-    if run.num_arms is None:  # an ablation is a stage of the run whose card it is on
+    if run.kind is CAPTURE:  # the others are stages of the run whose card they are on
         write_card(run, account)
     content = success_content(run, commits)
     run.storage.publish(SUCCESS_PATH, json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")

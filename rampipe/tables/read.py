@@ -56,6 +56,11 @@ class OpenRun:
         return self._committed("outcomes")
 
     @property
+    def timings(self) -> pl.LazyFrame:
+        """Of a run of timings: one row per arm, context length and repetition."""
+        return self._committed("timings")
+
+    @property
     def plan(self) -> pl.LazyFrame:
         """One row per unit."""
         return self._scan([PLAN_PATH], load_schema("plan.v1"))

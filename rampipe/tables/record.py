@@ -37,7 +37,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """What one unit gave. `num_rows`: rows of head_stats."""
+    """What one unit gave. `num_rows`: rows of the table that its kind of run counts."""
 
     unit_id: int
     fingerprint: str

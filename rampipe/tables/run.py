@@ -14,13 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from rampipe.errors import ConfigError, StorageError
-from rampipe.tables.commit import UNIT_SCHEMAS
 from rampipe.tables.fingerprint import STATISTICS_VERSION, canonical_json, differing_keys, fingerprint
 from rampipe.tables.parquet import parse, read_metadata, to_bytes
 from rampipe.tables.schema import load_schema
 from rampipe.tables.slug import slug
 from rampipe.tables.storage import Storage, open_storage, probe
-from rampipe.tables.unit_kind import ABLATION
+from rampipe.tables.unit_kind import UnitKind, kind_of
 from rampipe.types import QueryGroup, Unit
 
 RUN_PATH = "run.json"
@@ -32,8 +31,9 @@ _LIBRARIES = ("rampipe", "numpy", "pyarrow", "torch", "transformers", "ray", "po
 class RunSpec:
     """Everything that identifies a run. `inputs`: nested JSON values that change its numbers (weights, tokenizer,
     template, dtype, kernel, dataset files, unit size, batch rule); never paths of this machine or counts of actors.
-    `num_heads`: (layer, head) pairs that every sample gives for each query group. `num_arms`: None for a capture; an
-    ablation has this many rows per sample, and neither queries nor heads.
+    `num_heads`: (layer, head) pairs that every sample gives for each query group. `num_arms`: of an ablation only,
+    whose samples have this many rows, and neither queries nor heads. `num_repeats`: the same of a run of timings, whose
+    units are arms and whose samples are lengths of the context.
     """
 
     model_slug: str
@@ -43,6 +43,7 @@ class RunSpec:
     queries: tuple[QueryGroup, ...]
     num_heads: int
     num_arms: int | None = None
+    num_repeats: int | None = None
 
     @cached_property
     def all_inputs(self) -> dict[str, Any]:
@@ -52,13 +53,14 @@ class RunSpec:
             "model": slug(self.model_slug),
             "dataset": slug(self.dataset_slug),
             "statistics_version": STATISTICS_VERSION,
-            "schemas": dict(UNIT_SCHEMAS if self.num_arms is None else ABLATION.schemas),
+            "schemas": dict(kind_of(num_arms=self.num_arms, num_repeats=self.num_repeats).schemas),
             "queries": list(self.queries),
             "num_heads": self.num_heads,
             "num_units": len(self.units),
             "num_samples": sum(unit.num_samples for unit in self.units),
             "plan_sha256": fingerprint({"plan": plan}),
             **({} if self.num_arms is None else {"num_arms": self.num_arms}),
+            **({} if self.num_repeats is None else {"num_repeats": self.num_repeats}),
         }
         return json.loads(canonical_json({"run": added, **self.inputs}))
 
@@ -87,16 +89,32 @@ class Run:
     versions: Mapping[str, str]
     created: str
     num_arms: int | None = None
+    num_repeats: int | None = None
+
+    @property
+    def kind(self) -> UnitKind[Any]:
+        """What its units give."""
+        return kind_of(num_arms=self.num_arms, num_repeats=self.num_repeats)
 
     @property
     def schemas(self) -> Mapping[str, str]:
         """Tables of a unit."""
-        return UNIT_SCHEMAS if self.num_arms is None else ABLATION.schemas
+        return self.kind.schemas
 
     @property
     def rows_per_sample(self) -> int:
-        """Of head_stats; of outcomes in an ablation."""
+        """Of the table that is counted."""
+        if self.num_repeats is not None:
+            return self.num_repeats
         return len(self.queries) * self.num_heads if self.num_arms is None else self.num_arms
+
+    @property
+    def rows_in_words(self) -> str:
+        """What the rows of a sample are, e.g. `5 arms`."""
+        if self.num_repeats is not None:
+            return f"{self.num_repeats} repetitions"
+        each = f"{len(self.queries)} query groups × {self.num_heads} heads"
+        return each if self.num_arms is None else f"{self.num_arms} arms"
 
     @property
     def num_samples(self) -> int:
@@ -169,6 +187,7 @@ def open_run_dir(place: Storage | str) -> Run:
         versions=raw["versions"],
         created=raw["created"],
         num_arms=about.get("num_arms"),
+        num_repeats=about.get("num_repeats"),
     )
 
 

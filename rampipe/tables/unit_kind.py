@@ -10,20 +10,34 @@ import pyarrow as pa
 
 from rampipe.tables.outcomes import SampleOutcomes, outcomes_table
 from rampipe.tables.rows import SampleResult, head_stats_table, samples_table
+from rampipe.tables.timings import ArmTimings, timings_table
 
-Result = TypeVar("Result", SampleResult, SampleOutcomes)
+Result = TypeVar("Result", SampleResult, SampleOutcomes, ArmTimings)
 
 
 @dataclass(frozen=True, slots=True)
 class UnitKind(Generic[Result]):
     """tables: beside `errors`, in the order in which they are published; the last one's rows are counted.
 
-    shape_of: what all samples of a unit must have in common.
+    shape_of: what all samples of a unit must have in common. sample_key: the columns that name a sample in these
+    tables; `errors` has the values joined by `@`.
     """
 
     schemas: Mapping[str, str]
     tables: Mapping[str, Callable[[Sequence[Result]], pa.Table]]
     shape_of: Callable[[Result], Any]
+    sample_key: tuple[str, ...] = ("sample_id",)
+
+    @property
+    def counted(self) -> str:
+        """The table whose rows are counted: every sample has the same number of them."""
+        return tuple(self.tables)[-1]
+
+    def rows_by_sample(self, name: str, table: pa.Table) -> dict[str, int]:
+        """How many rows of one of the tables, `errors` included, each sample has."""
+        key = ["sample_id"] if name == "errors" else list(self.sample_key)
+        counts = table.select(key).group_by(key).aggregate([([], "count_all")]).to_pylist()
+        return {"@".join(str(row[column]) for column in key): row["count_all"] for row in counts}
 
 
 def _groups(result: SampleResult) -> Any:
@@ -40,3 +54,16 @@ ABLATION: UnitKind[SampleOutcomes] = UnitKind(
     tables={"outcomes": outcomes_table},
     shape_of=lambda result: tuple(arm.arm_id for arm in result.arms),
 )
+TIMINGS: UnitKind[ArmTimings] = UnitKind(
+    schemas={"errors": "errors.v1", "timings": "timings.v1"},
+    tables={"timings": timings_table},
+    shape_of=lambda result: len(result.repetitions),
+    sample_key=("arm_id", "context_tokens"),
+)
+
+
+def kind_of(*, num_arms: int | None, num_repeats: int | None) -> UnitKind[Any]:
+    """By what only runs of that kind have."""
+    if num_repeats is not None:
+        return TIMINGS
+    return CAPTURE if num_arms is None else ABLATION

@@ -51,7 +51,7 @@ def verify(storage: Storage) -> VerifyReport:
             continue
         records[record.unit_id] = record
         found, tables = check_unit(run, units.get(record.unit_id), record)
-        for sample_id in _measured(tables) if tables else ():
+        for sample_id in _measured(run, tables) if tables else ():
             if owners.setdefault(sample_id, record.unit_id) != record.unit_id:
                 found.append(f"sample {sample_id!r}: in unit {owners[sample_id]} and in unit {record.unit_id}")
         problems += found
@@ -107,24 +107,22 @@ def _check_rows(run: Run, unit: Unit, tables: dict[str, pa.Table]) -> Iterator[s
         num_distinct = tables[name].select(keys).group_by(keys).aggregate([]).num_rows
         if num_distinct != tables[name].num_rows:
             yield f"{unit.name}: {name} has {tables[name].num_rows - num_distinct} duplicate keys"
-    counted = tables["head_stats" if run.num_arms is None else "outcomes"]
-    measured = _measured(tables)
-    if measured != set(counted.column("sample_id").unique().to_pylist()):
-        yield f"{unit.name}: samples and head_stats are about different samples"
-    if measured & set(tables["errors"].column("sample_id").to_pylist()):
+    measured = _measured(run, tables)
+    counts = run.kind.rows_by_sample(run.kind.counted, tables[run.kind.counted])
+    if measured != {*counts}:
+        yield f"{unit.name}: samples and {run.kind.counted} are about different samples"
+    if measured & {*run.kind.rows_by_sample("errors", tables["errors"])}:
         yield f"{unit.name}: a sample is both measured and failed"
     for row in tables["errors"].select(["shard", "row"]).to_pylist():
         if row["shard"] != unit.shard or not unit.row_start <= row["row"] < unit.row_stop:
             yield f"{unit.name}: errors has row {row['row']} of {row['shard']!r}, which is another unit's"
-    counts = counted.group_by("sample_id").aggregate([("domain", "count")]).column("domain_count")
-    if {*counts.unique().to_pylist()} - {run.rows_per_sample}:
-        each = f"{len(run.queries)} query groups × {run.num_heads} heads" if run.num_arms is None else "one row per arm"
-        yield f"{unit.name}: a sample does not have {each} rows"
+    if {*counts.values()} - {run.rows_per_sample}:
+        yield f"{unit.name}: a sample does not have {run.rows_in_words} rows"
 
 
-def _measured(tables: dict[str, pa.Table]) -> set[str]:
-    table = tables["samples"] if "samples" in tables else tables["outcomes"]
-    return set(table.column("sample_id").unique().to_pylist())
+def _measured(run: Run, tables: dict[str, pa.Table]) -> set[str]:
+    first = next(iter(run.kind.tables))
+    return {*run.kind.rows_by_sample(first, tables[first])}
 
 
 def _file_of(run: Run, record: CommitRecord, table: str) -> CommittedFile:
