@@ -40,8 +40,11 @@ def judge_stage(run_uri: str, outcomes_uri: str, plan: ArmPlan, config: AblateCo
 
 
 def open_finished(uri: str, *, allow_partial: bool) -> OpenRun:
-    """Answers or timings to be reduced. Raises IncompleteError when they are not whole, unless `allow_partial`."""
-    opened = open_run(uri)
+    """Answers or timings to be reduced; every file is hashed.
+
+    Raises IncompleteError when they are not whole, unless `allow_partial`.
+    """
+    opened = open_run(uri, check="sha256")
     account = opened.balance
     if account.problems and not allow_partial:
         raise IncompleteError(
