@@ -10,6 +10,7 @@ does); ratios are against the faster one. The bound is bytes: weights, keys and 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[16384])
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--full-kv-heads", type=int, default=1, help="of 8, in each layer")
+    parser.add_argument("--full-kv-heads", type=int, default=1, help="whole groups, in each layer")
+    parser.add_argument("--full-frac", type=float, help="share of query heads, scattered; instead of whole groups")
+    parser.add_argument("--shape", choices=["qwen3-0.6b", "qwen2.5-0.5b"], default="qwen3-0.6b")
+    parser.add_argument("--dense-below", type=int, default=4096, help="tokens of a prompt that is computed densely")
     parser.add_argument("--sink", type=int, default=64)
     parser.add_argument("--window", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)
@@ -30,25 +34,40 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build(num_layers: int, *, lm_head: bool):
-    """Qwen3-0.6B's shape, with fewer layers."""
+SHAPES = {
+    "qwen3-0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16, "num_key_value_heads": 8}
+    | {"head_dim": 128},
+    "qwen2.5-0.5b": {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_key_value_heads": 2}
+    | {"head_dim": 64},
+}
+
+
+def build(shape: str, num_layers: int, *, lm_head: bool):
+    """A text model of that shape, with fewer layers."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
     torch.manual_seed(0)
     config = Qwen3Config(
+        **SHAPES[shape],
         vocab_size=151936 if lm_head else 1024,
-        hidden_size=1024,
-        intermediate_size=3072,
         num_hidden_layers=num_layers,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
         max_position_embeddings=131072,
         tie_word_embeddings=True,
         attn_implementation="sdpa",
     )
     return (Qwen3ForCausalLM if lm_head else Qwen3Model)(config).to(torch.bfloat16).eval()
+
+
+def full_heads(config, arguments: argparse.Namespace):
+    """Whole groups in each layer, or heads scattered over all layers, which leave few kv_heads without a full one."""
+    from rampipe.types import HeadId
+
+    every = [HeadId(layer, head) for layer in range(arguments.layers) for head in range(config.num_attention_heads)]
+    if arguments.full_frac is not None:
+        return frozenset(random.Random(0).sample(every, round(arguments.full_frac * len(every))))
+    group_size = config.num_attention_heads // config.num_key_value_heads
+    return frozenset(head for head in every if head.head < group_size * arguments.full_kv_heads)
 
 
 class Arm:
@@ -74,14 +93,18 @@ def compare(model, num_tokens: int, arguments: argparse.Namespace) -> None:
 
     from rampipe.attention.decode_dense import packed_decode
     from rampipe.attention.hybrid import hybrid_attention
-    from rampipe.attention.hybrid_plan import CacheSize, HeadShape, HybridPlan, predicted_cache_bytes
+    from rampipe.attention.hybrid_plan import CacheSize, HeadShape, HybridPlan, kv_sparsity, predicted_cache_bytes
     from rampipe.attention.split_cache import PreallocatedCache, num_cache_bytes
-    from rampipe.types import HeadId
 
     capacity = num_tokens + (arguments.repeats + 1) * arguments.steps
-    heads = range(2 * arguments.full_kv_heads)
-    full = frozenset(HeadId(layer, head) for layer in range(arguments.layers) for head in heads)
-    plan = HybridPlan(full, arguments.sink, arguments.window, keep_text=False)
+    config = model.config
+    plan = HybridPlan(
+        full_heads(config, arguments),
+        arguments.sink,
+        arguments.window,
+        keep_text=False,
+        dense_below_tokens=arguments.dense_below,
+    )
     ids = torch.randint(0, 1024, (1, num_tokens))
 
     def hybrid_context() -> AbstractContextManager:
@@ -105,8 +128,10 @@ def compare(model, num_tokens: int, arguments: argparse.Namespace) -> None:
                 steps = [arm.forward(ids[:, :1]) for _ in range(arguments.steps)]
                 if repeat > 0:
                     arm.step_s.append(statistics.median(steps))
-    size = CacheSize(capacity_tokens=capacity, head_bytes=2 * 128 * 2)
-    predicted = predicted_cache_bytes(plan, HeadShape(16, 8), layers=range(arguments.layers), size=size)
+    size = CacheSize(capacity_tokens=capacity, head_bytes=2 * config.head_dim * 2)
+    shape = HeadShape(config.num_attention_heads, config.num_key_value_heads)
+    predicted = predicted_cache_bytes(plan, shape, layers=range(arguments.layers), size=size)
+    sparsity = kv_sparsity(plan, shape, layers=range(arguments.layers))
     report(
         arms,
         weights=sum(p.nbytes for p in model.parameters()),
@@ -114,7 +139,10 @@ def compare(model, num_tokens: int, arguments: argparse.Namespace) -> None:
         predicted=predicted,
     )
     print(
-        f"    {num_tokens} tokens, {arguments.full_kv_heads} of 8 kv_heads full, {arguments.layers} layers", flush=True
+        f"    {num_tokens} tokens, {arguments.shape}, {arguments.layers} layers, full: "
+        f"{1 - sparsity.restricted_head_frac:.1%} of query heads, {1 - sparsity.restricted_kv_head_frac:.1%} of "
+        "kv_heads",
+        flush=True,
     )
 
 
@@ -138,7 +166,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    model = build(arguments.layers, lm_head=arguments.lm_head)
+    model = build(arguments.shape, arguments.layers, lm_head=arguments.lm_head)
     for num_tokens in arguments.tokens:
         compare(model, num_tokens, arguments)
 

@@ -29,6 +29,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--full-frac", type=float, nargs="+", default=[0.1], help="share of query heads that stay full")
     parser.add_argument("--sink", type=int, default=64)
     parser.add_argument("--window", type=int, default=1024)
+    parser.add_argument("--dense-below", type=int, default=4096, help="tokens of a prompt that is computed densely")
     parser.add_argument("--text-every", type=int, default=0, help="keep every n-th key as text; 0 keeps none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -92,6 +93,8 @@ def timed_prefill(model, ids, cache, timings: Timings) -> None:
 
 def pair_share(plan, text, num_tokens: int, layers: int, heads: int) -> float:
     """Pairs of query and key under the plan, as a share of all causal ones."""
+    if num_tokens < plan.dense_below_tokens:
+        return 1.0
     dense = num_tokens * (num_tokens + 1) / 2
     kept = [position < plan.sink_tokens or bool(text[position]) for position in range(num_tokens)]
     restricted, behind = 0, 0
@@ -115,7 +118,13 @@ def compare(model, num_tokens: int, full_frac: float, arguments: argparse.Namesp
     num_heads = model.config.num_attention_heads
     every = [HeadId(layer, head) for layer in range(arguments.layers) for head in range(num_heads)]
     full = frozenset(random.Random(arguments.seed).sample(every, round(full_frac * len(every))))
-    plan = HybridPlan(full, arguments.sink, arguments.window, keep_text=arguments.text_every > 0)
+    plan = HybridPlan(
+        full,
+        arguments.sink,
+        arguments.window,
+        keep_text=arguments.text_every > 0,
+        dense_below_tokens=arguments.dense_below,
+    )
     text = torch.zeros(1, num_tokens, dtype=torch.bool)
     if arguments.text_every:
         text[:, :: arguments.text_every] = True

@@ -22,6 +22,7 @@ class HiddenBias:
         self.window = window
         self.capacity_tokens = capacity_tokens
         self._bias: Tensor | None = None
+        self._column = torch.zeros(0)
         self._num_decided = 0
 
     def row(
@@ -37,15 +38,17 @@ class HiddenBias:
         if self._bias is None:
             shape = (len(kept), *self.is_restricted.shape, self.capacity_tokens)
             self._bias = torch.zeros(shape, dtype=dtype, device=self.is_restricted.device)
+            self._column = torch.zeros_like(self._bias[0, :, :, :1]).masked_fill_(
+                self.is_restricted[..., None], torch.finfo(dtype).min
+            )
             self._num_decided = 0
-        new = slice(self._num_decided, num_left)
-        hidden = torch.ones(len(kept), num_left - new.start, dtype=torch.bool, device=self._bias.device)
         for batch, keys in enumerate(kept):
-            first, last = keys.num_before(new.start), keys.num_before(num_left)
+            new = self._bias[batch, :, :, self._num_decided : num_left]
+            first, last = keys.num_before(self._num_decided), keys.num_before(num_left)
+            if last - first < new.shape[2]:
+                new.copy_(self._column)
             if last > first:
-                hidden[batch, keys.index[first:last] - new.start] = False
-        lost = hidden[:, None, None] & self.is_restricted[:, :, None]
-        self._bias[..., new].masked_fill_(lost, torch.finfo(dtype).min)
+                new[:, :, keys.index[first:last] - self._num_decided] = 0
         self._num_decided = num_left
         return self._bias[..., : position + 1]
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from rampipe.errors import ConfigError
 from rampipe.types import HeadId
 
+MIN_SAVED_FRAC = 0.25
+"""Share of a kv_head's keys that must be dropped before a ring is kept: below, its second product costs more time."""
+
 
 @dataclass(frozen=True, slots=True)
 class HybridPlan:
@@ -106,6 +109,11 @@ class CacheSize:
     batch: int = 1
 
 
+def num_near_slots(num_near: int, capacity_tokens: int) -> int:
+    """Room of a restricted kv_head: its window and kept keys, or every key where that saves too little memory."""
+    return num_near if num_near <= (1 - MIN_SAVED_FRAC) * capacity_tokens else capacity_tokens
+
+
 def predicted_cache_bytes(
     plan: HybridPlan, shape: HeadShape, *, layers: Iterable[int], size: CacheSize, num_kept_text: int = 0
 ) -> int:
@@ -113,7 +121,7 @@ def predicted_cache_bytes(
 
     num_kept_text: kept text tokens that are not among the sinks, of the sample that has most.
     """
-    near = min(plan.window_tokens + plan.sink_tokens + num_kept_text, size.capacity_tokens)
+    near = num_near_slots(plan.window_tokens + plan.sink_tokens + num_kept_text, size.capacity_tokens)
     num_slots = 0
     for layer in layers:
         heads = plan.layer(layer, shape)

@@ -12,7 +12,7 @@ from transformers import Cache, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from rampipe.attention.hidden_bias import HiddenBias
-from rampipe.attention.hybrid_plan import HeadShape, HybridPlan, LayerHeads
+from rampipe.attention.hybrid_plan import HeadShape, HybridPlan, LayerHeads, num_near_slots
 from rampipe.attention.kept_keys import KeptKeys
 from rampipe.errors import ModelError
 
@@ -100,6 +100,8 @@ class SplitLayer(_CountedLayer):
         """Nothing can ever be hidden."""
         self.full_kv: tuple[int, ...] = ()
         self.near_kv: tuple[int, ...] = ()
+        self.full_index: slice | Tensor = slice(0)
+        self.near_index: slice | Tensor = slice(0)
         self.full: list[Tensor] = []
         self.near: list[Tensor] = []
         self.hidden: HiddenBias | None = None
@@ -118,11 +120,10 @@ class SplitLayer(_CountedLayer):
         self.dtype, self.device = key_states.dtype, key_states.device
         num_near = self.window + max(len(kept.positions) for kept in self.kept)
         self.full_kv, self.near_kv = self.heads.full_kv, self.heads.restricted_kv
-        if self.is_whole or num_near >= self.capacity_tokens:  # a ring would take more room than all keys
+        if self.is_whole or num_near_slots(num_near, self.capacity_tokens) == self.capacity_tokens:
             self.full_kv, self.near_kv = tuple(range(self.heads.shape.num_kv_heads)), ()
         self.hidden = self._hidden_bias()
-        self.full_index = torch.tensor(self.full_kv, dtype=torch.long, device=self.device)
-        self.near_index = torch.tensor(self.near_kv, dtype=torch.long, device=self.device)
+        self.full_index, self.near_index = (_index(heads, self.device) for heads in (self.full_kv, self.near_kv))
         for states in (key_states, value_states):
             self.full.append(_room(states, len(self.full_kv), self.capacity_tokens))
             self.near.append(_room(states, len(self.near_kv), num_near if self.near_kv else 0))
@@ -149,9 +150,9 @@ class SplitLayer(_CountedLayer):
             self.lazy_initialization(*states)
         stop = position + states[0].shape[2]
         for side, full, near in zip(states, self.full, self.near, strict=True):
-            full[:, :, position:stop] = side.index_select(1, self.full_index) if self.near_kv else side
+            full[:, :, position:stop] = side[:, self.full_index] if self.near_kv else side
             if self.near_kv:
-                chosen = side.index_select(1, self.near_index)
+                chosen = side[:, self.near_index]
                 self._store_recent(near, chosen, position)
                 self._store_kept(near, chosen, position)
 
@@ -237,6 +238,14 @@ def _replaced(config: PreTrainedConfig, make: Any) -> list[Any]:
     """The layers that the library would take, ours in place of those that hold every key."""
     layers = DynamicCache(config=config).layers
     return [make(index) if type(layer) is DynamicLayer else layer for index, layer in enumerate(layers)]
+
+
+def _index(heads: tuple[int, ...], device: torch.device) -> slice | Tensor:
+    """A slice where it can be: views cost nothing, and a decoding step of a short prompt is made of small costs."""
+    first, stop = (heads[0], heads[-1] + 1) if heads else (0, 0)
+    if heads == tuple(range(first, stop)):
+        return slice(first, stop)
+    return torch.tensor(heads, dtype=torch.long, device=device)
 
 
 def _room(like: States, num_kv_heads: int, num_tokens: int) -> Tensor:

@@ -40,7 +40,7 @@ def decode_attention(
         layer.store((states[0][:, :, new], states[1][:, :, new]), position=first + row)
         row_mask = None if mask is None else mask[:, 0, row, : first + row + 1]
         rows.append(_attend_row(layer, query[:, :, row], position=first + row, scaling=scaling, mask=row_mask))
-    return torch.stack(rows, dim=1)
+    return rows[0][:, None] if len(rows) == 1 else torch.stack(rows, dim=1)
 
 
 def _attend_row(
@@ -52,17 +52,20 @@ def _attend_row(
     mask: Bool[Tensor, "batch key"] | None,
 ) -> Float[Tensor, "batch head value_dim"]:
     grouped = query.unflatten(1, (layer.heads.shape.num_kv_heads, -1))
-    output = grouped.new_empty(*grouped.shape[:3], layer.full[1].shape[3])
+    parts: list[Tensor] = []
     if layer.full_kv:
         key, value = (side[:, :, : position + 1] for side in layer.full)
-        rows = grouped.index_select(1, layer.full_index)
-        part = _attend(rows, key, value, scaling=scaling, mask=_full_mask(layer, position, mask))
-        output.index_copy_(1, layer.full_index, part)
+        rows = grouped[:, layer.full_index] if layer.near_kv else grouped
+        parts.append(_attend(rows, key, value, scaling=scaling, mask=_full_mask(layer, position, mask)))
     if layer.near_kv:
         num_slots, visible = _near_visible(layer, position, mask)
         key, value = (side[:, :, :num_slots] for side in layer.near)
-        rows = grouped.index_select(1, layer.near_index)
-        output.index_copy_(1, layer.near_index, _attend(rows, key, value, scaling=scaling, mask=visible))
+        rows = grouped[:, layer.near_index] if layer.full_kv else grouped
+        parts.append(_attend(rows, key, value, scaling=scaling, mask=visible))
+    if len(parts) == 1:
+        return parts[0].flatten(1, 2)
+    output = grouped.new_empty(*grouped.shape[:3], layer.full[1].shape[3])
+    output[:, layer.full_index], output[:, layer.near_index] = parts
     return output.flatten(1, 2)
 
 
