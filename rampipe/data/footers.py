@@ -69,8 +69,7 @@ def _check_nulls(table: pa.Table, name: str, first_row: int) -> None:
 
 def _check_ids(ids: pa.ChunkedArray, name: str, first_row: int, seen: Places) -> None:
     """Compare ids as bytes: text that is not UTF-8 becomes an error row later and must not stop the plan."""
-    as_bytes = ids.cast(pa.large_binary() if pa.types.is_large_string(ids.type) else pa.binary())
-    for row, key in enumerate(as_bytes.to_pylist(), start=first_row):
+    for row, key in enumerate(as_bytes(ids), start=first_row):
         if key in seen:
             other, other_row = seen[key]
             raise DataError(
@@ -78,6 +77,11 @@ def _check_ids(ids: pa.ChunkedArray, name: str, first_row: int, seen: Places) ->
                 f"{row}. Ids must be unique over the dataset: remove or rename one."
             )
         seen[key] = (name, row)
+
+
+def as_bytes(ids: pa.Array | pa.ChunkedArray) -> list[bytes]:
+    """Sample ids as they are stored, valid text or not."""
+    return ids.cast(pa.large_binary() if pa.types.is_large_string(ids.type) else pa.binary()).to_pylist()
 
 
 def readable_id(raw: bytes) -> str:

@@ -66,13 +66,20 @@ class JsonlSource(abc.ABC):
 
     def read(self, shard: str, start: int, stop: int) -> Iterator[ReadResult]:
         """Lines of one split; an image file that is missing costs its samples, not the shard."""
+        for row, line in enumerate(self._lines_of(shard, start, stop), start=start):
+            yield ReadResult(row, line["sample_id"], self._sample(line))
+
+    def read_ids(self, shard: str, start: int, stop: int) -> list[str]:
+        """Ids of lines of one split."""
+        return [line["sample_id"] for line in self._lines_of(shard, start, stop)]
+
+    def _lines_of(self, shard: str, start: int, stop: int) -> list[Line]:
         lines = self._splits().get(shard.removesuffix(_SUFFIX), [])
         if not 0 <= start <= stop <= len(lines):
             raise DataError(
                 f"shard {shard}: rows {start} to {stop} of {len(lines)}. The files changed since they were planned."
             )
-        for row, line in enumerate(lines[start:stop], start=start):
-            yield ReadResult(row, line["sample_id"], self._sample(line))
+        return lines[start:stop]
 
     def _sample(self, line: Line) -> Sample | SampleError:
         images: list[StoredImage] = []

@@ -16,7 +16,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from rampipe.config import DataConfig
-from rampipe.data.footers import Places, check_shard, open_shard, readable_id
+from rampipe.data.footers import Places, as_bytes, check_shard, open_shard, readable_id
 from rampipe.data.rows import parse_row
 from rampipe.data.source import ReadResult, Shard
 from rampipe.errors import DataError, SampleError
@@ -56,6 +56,15 @@ class NativeSource:
                 yield from _read_rows(file, shard, start, stop)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"shard {shard}: rows {start} to {stop} cannot be read ({error}). Copy it again.") from None
+
+    def read_ids(self, shard: str, start: int, stop: int) -> list[str]:
+        """Ids of rows of one shard; no other column is read."""
+        try:
+            with self._files.open(posixpath.join(self._root, shard), "rb") as file:
+                ids = open_shard(file, shard).read(columns=["sample_id"]).column("sample_id")
+                return [readable_id(raw) for raw in as_bytes(ids)[start:stop]]
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"shard {shard}: its ids cannot be read ({error}). Copy it again.") from None
 
     def _paths(self) -> list[str]:
         """Shards of the split, relative to the root."""
@@ -112,9 +121,7 @@ def _read_rows(file: Any, shard: str, start: int, stop: int) -> Iterator[ReadRes
 
 def _read_row(batch: pa.RecordBatch, row: int) -> ReadResult:
     """One row as a sample or as the reason why there is none."""
-    ids = batch.column("sample_id")
-    raw_id = ids.cast(pa.large_binary() if pa.types.is_large_string(ids.type) else pa.binary())[0].as_py()
-    sample_id = readable_id(raw_id)
+    sample_id = readable_id(as_bytes(batch.column("sample_id"))[0])
     return ReadResult(row, sample_id, _parse(batch, sample_id))
 
 

@@ -57,3 +57,7 @@ class Source(Protocol):
         Raises DataError when the shard itself cannot be read.
         """
         ...
+
+    def read_ids(self, shard: str, start: int, stop: int) -> list[str]:
+        """The sample ids that `read` gives for the same rows, without reading images."""
+        ...

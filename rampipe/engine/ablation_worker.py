@@ -30,8 +30,8 @@ class AblationWorker(Worker):
         """config: as `ablation_config` makes it, whose `data.split` is still the ranked one."""
         evaluated = config.data.model_copy(update={"split": config.ablate.split})
         super().__init__(config.model_copy(update={"data": evaluated}), run_uri=run_uri, fingerprint=fingerprint)
-        self._arms = plan_from_json(self._storage.read(ARMS_PATH), source=f"{run_uri}/{ARMS_PATH}").arms
-        self._means = self._reference(config) if any(arm.mode == "mean" for arm in self._arms) else None
+        self._plan = plan_from_json(self._storage.read(ARMS_PATH), source=f"{run_uri}/{ARMS_PATH}")
+        self._means = self._reference(config) if any(arm.mode == "mean" for arm in self._plan.arms) else None
 
     def _prepare(self, sample: Sample | SampleError) -> Trial | SampleError:
         """With the first answer teacher-forced, when there is one."""
@@ -45,14 +45,7 @@ class AblationWorker(Worker):
             return error
 
     def _measure(self, trials: Sequence[Trial]) -> Sequence[Any]:
-        return ablate(
-            self._replica,
-            trials,
-            self._arms,
-            max_new_tokens=self._config.capture.predict_tokens,
-            batch_tokens=self._config.capture.batch_tokens,
-            means=self._means,
-        )
+        return ablate(self._replica, trials, self._plan, config=self._config, means=self._means)
 
     def _reference(self, config: RunConfig) -> HeadMeans:
         """Means over the first samples of the ranked split that can be encoded."""

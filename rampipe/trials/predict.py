@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -39,8 +40,13 @@ def without_answer(prompt: Prompt) -> Prompt:
     )
 
 
-def generate_batch(replica: Replica, batch: Batch, *, max_new_tokens: int) -> list[str]:
-    """The greedy answers to a batch of prompts without teacher-forced tokens."""
+def generate_batch(
+    replica: Replica, batch: Batch, *, max_new_tokens: int, extra: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The greedy answers to a batch of prompts without teacher-forced tokens.
+
+    extra: more arguments of `generate`, such as a cache.
+    """
     inputs = batch.inputs
     pad_token_id = replica.tokenizer.pad_token_id
     with torch.inference_mode():
@@ -54,6 +60,7 @@ def generate_batch(replica: Replica, batch: Batch, *, max_new_tokens: int) -> li
             top_p=None,
             top_k=None,
             pad_token_id=replica.tokenizer.eos_token_id if pad_token_id is None else pad_token_id,
+            **(extra or {}),
         )
     answers = sequences[:, inputs["input_ids"].shape[1] :]
     texts = replica.tokenizer.batch_decode(answers.tolist(), skip_special_tokens=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rampipe.errors import ConfigError
-from rampipe.tables.arms import Arm
+from rampipe.tables.arms import Arm, ArmPlan
 from rampipe.tables.outcomes import SampleOutcomes
 from rampipe.trials.ablation import ablate
 from rampipe.trials.predict import greedy
@@ -35,6 +35,10 @@ ARMS = [
 ]
 
 
+def plan_of(arms):
+    return ArmPlan("run", "ram", "0" * 64, 64, None, {}, tuple(arms))
+
+
 @pytest.fixture(scope="module")
 def trials(replica, config, samples):
     return [prepare(replica, sample, config=config) for sample in samples]
@@ -45,24 +49,31 @@ def means(replica, trials):
     return reference_means(replica, trials, batch_tokens=64)
 
 
-def run(replica, trials, arms, means, *, batch_tokens=4096):
-    found = ablate(replica, trials, arms, max_new_tokens=3, batch_tokens=batch_tokens, means=means)
-    assert all(isinstance(result, SampleOutcomes) for result in found)
-    return {result.sample_id: {outcome.arm_id: outcome for outcome in result.arms} for result in found}
+@pytest.fixture(scope="module")
+def run(replica, config, means):
+    def outcomes(trials, arms, *, batch_tokens=4096):
+        limits = config.capture.model_copy(update={"predict_tokens": 3, "batch_tokens": batch_tokens})
+        found = ablate(
+            replica, trials, plan_of(arms), config=config.model_copy(update={"capture": limits}), means=means
+        )
+        assert all(isinstance(result, SampleOutcomes) for result in found)
+        return {result.sample_id: {outcome.arm_id: outcome for outcome in result.arms} for result in found}
+
+    return outcomes
 
 
-def test_arms_that_share_a_forward_give_what_each_gives_alone(replica, trials, means):
-    together = run(replica, trials, ARMS, means)
+def test_arms_that_share_a_forward_give_what_each_gives_alone(run, trials):
+    together = run(trials, ARMS)
     for one in ARMS:
         for trial in trials:  # a batch of one has no padding: stops count it right
-            alone = run(replica, [trial], [one], means)[trial.sample.sample_id][one.arm_id]
+            alone = run([trial], [BASE, one] if one != BASE else [BASE])[trial.sample.sample_id][one.arm_id]
             shared = together[trial.sample.sample_id][one.arm_id]
             assert shared.prediction == alone.prediction
             assert shared.answer_log_prob == pytest.approx(alone.answer_log_prob, abs=1e-5)
 
 
-def test_the_base_is_the_model_as_it_is_and_the_arms_are_not(replica, trials, means):
-    found = run(replica, trials, ARMS, means)
+def test_the_base_is_the_model_as_it_is_and_the_arms_are_not(run, replica, trials):
+    found = run(trials, ARMS)
     predictions = greedy(replica, [trial.prompt for trial in trials], max_new_tokens=3)
     assert [outcomes["base"].prediction for outcomes in found.values()] == predictions
     for name in {one.arm_id for one in ARMS} - {"base"}:
@@ -70,21 +81,22 @@ def test_the_base_is_the_model_as_it_is_and_the_arms_are_not(replica, trials, me
         assert max(moved) > 1e-4, name
 
 
-def test_the_order_of_arms_changes_no_bit(replica, trials, means):
-    forward = run(replica, trials, ARMS, means, batch_tokens=256)
-    assert run(replica, trials, ARMS[::-1], means, batch_tokens=256) == forward
+def test_the_order_of_arms_changes_no_bit(run, trials):
+    forward = run(trials, ARMS, batch_tokens=256)
+    assert run(trials, ARMS[::-1], batch_tokens=256) == forward
 
 
-def test_without_an_answer_nothing_is_right_or_likely(replica, config, samples):
+def test_without_an_answer_nothing_is_right_or_likely(run, replica, config, samples):
     bare = replace(samples[0], answers=())
     queries = {"capture": config.capture.model_copy(update={"queries": ("last",)})}
     trial = prepare(replica, bare, config=config.model_copy(update=queries))
-    for outcome in run(replica, [trial], ARMS[:2], None)[bare.sample_id].values():
+    for outcome in run([trial], ARMS[:2])[bare.sample_id].values():
         assert (outcome.correct, outcome.score, outcome.answer_log_prob) == (None, None, None)
         assert outcome.prediction is not None
 
 
-def test_an_arm_that_keeps_heads_is_refused(replica, trials):
-    keeps = replace(ARMS[1], kind="keep", mode="hybrid")
-    with pytest.raises(ConfigError, match="keeps heads"):
-        ablate(replica, trials, [BASE, keeps], max_new_tokens=1, batch_tokens=64)
+@pytest.mark.parametrize(("kind", "mode"), [("keep", "zero"), ("ablate", "hybrid")])
+def test_keeping_and_silencing_are_not_mixed_up(replica, config, trials, kind, mode):
+    wrong = replace(ARMS[1], kind=kind, mode=mode)
+    with pytest.raises(ConfigError, match="'keep' goes with 'hybrid'"):
+        ablate(replica, trials, plan_of([BASE, wrong]), config=config)
