@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rampipe.config import RunConfig
-from rampipe.engine.ablate import ablation_config, create_ablation
+from rampipe.engine.ablate import FOLDER, ablation_config, create_ablation
 from rampipe.engine.ablation_worker import AblationWorker
 from rampipe.tables.arms import ArmPlan
 from rampipe.tables.commit import find_commit
@@ -11,10 +11,12 @@ from rampipe.tables.finish import finish_run
 from rampipe.tables.run import Run
 
 
-def finished_ablation(config: RunConfig, run_uri: str, plan: ArmPlan) -> Run:
-    """Silence and finish; units that are committed are left alone."""
-    config = ablation_config(config)
-    run = create_ablation(config, run_uri, plan)
+def finished_ablation(
+    config: RunConfig, run_uri: str, plan: ArmPlan, *, folder: str = FOLDER, split: str | None = None
+) -> Run:
+    """Silence or restrict, and finish; units that are committed are left alone."""
+    config = ablation_config(config, split=split)
+    run = create_ablation(config, run_uri, plan, folder=folder)
     worker: AblationWorker | None = None
     for unit in run.units:
         if find_commit(run.storage, fingerprint=run.fingerprint, unit=unit) is None:

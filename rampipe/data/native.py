@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from rampipe.config import DataConfig
@@ -61,7 +62,9 @@ class NativeSource:
         """Ids of rows of one shard; no other column is read."""
         try:
             with self._files.open(posixpath.join(self._root, shard), "rb") as file:
-                ids = open_shard(file, shard).read(columns=["sample_id"]).column("sample_id")
+                parquet = open_shard(file, shard)
+                _check_rows(parquet, shard, start, stop)
+                ids = parquet.read(columns=["sample_id"]).column("sample_id")
                 return [readable_id(raw) for raw in as_bytes(ids)[start:stop]]
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"shard {shard}: its ids cannot be read ({error}). Copy it again.") from None
@@ -104,9 +107,7 @@ class NativeSource:
 
 def _read_rows(file: Any, shard: str, start: int, stop: int) -> Iterator[ReadResult]:
     parquet = open_shard(file, shard)
-    num_rows = parquet.metadata.num_rows
-    if not 0 <= start <= stop <= num_rows:
-        raise DataError(f"shard {shard}: rows {start} to {stop} of {num_rows}. The file changed since it was planned.")
+    _check_rows(parquet, shard, start, stop)
     first_row = 0
     for group in range(parquet.num_row_groups):
         group_rows = parquet.metadata.row_group(group).num_rows
@@ -117,6 +118,12 @@ def _read_rows(file: Any, shard: str, start: int, stop: int) -> Iterator[ReadRes
                     yield _read_row(batch.slice(index, 1), row + index)
                 row += batch.num_rows
         first_row += group_rows
+
+
+def _check_rows(parquet: pq.ParquetFile, shard: str, start: int, stop: int) -> None:
+    num_rows = parquet.metadata.num_rows
+    if not 0 <= start <= stop <= num_rows:
+        raise DataError(f"shard {shard}: rows {start} to {stop} of {num_rows}. The file changed since it was planned.")
 
 
 def _read_row(batch: pa.RecordBatch, row: int) -> ReadResult:

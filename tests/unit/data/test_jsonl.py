@@ -76,6 +76,10 @@ def test_missing_image_costs_its_sample(tmp_path):
     assert isinstance(bad.sample, SampleError)
     assert bad.sample.code == "image_missing"
     assert good.sample.sample_id == "r-1"
+    assert source.read_ids("select-samples.jsonl", 0, 2) == ["r-0", "r-1"]
+    assert source.read_ids("select-samples.jsonl", 1, 2) == ["r-1"]
+    with pytest.raises(DataError, match="rows 0 to 3 of 2"):
+        source.read_ids("select-samples.jsonl", 0, 3)
 
 
 @pytest.mark.parametrize(

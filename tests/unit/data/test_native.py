@@ -92,6 +92,17 @@ def test_rows_beyond_the_shard_are_refused(tmp_path):
     write_shards([make_sample()], tmp_path, split="val")
     with pytest.raises(DataError, match="rows 0 to 2 of 1"):
         list(source_of(tmp_path).read("val-00000.parquet", 0, 2))
+    with pytest.raises(DataError, match="rows 0 to 2 of 1"):
+        source_of(tmp_path).read_ids("val-00000.parquet", 0, 2)
+
+
+def test_ids_are_those_of_the_rows_across_row_groups(tmp_path):
+    table = samples_table([make_sample(index) for index in range(40)])
+    pq.write_table(table, tmp_path / "val-0.parquet", row_group_size=18)
+    source = source_of(tmp_path)
+    ids = [result.sample_id for result in source.read("val-0.parquet", 15, 37)]
+    assert source.read_ids("val-0.parquet", 15, 37) == ids
+    assert source.read_ids("val-0.parquet", 14, 37) != ids
 
 
 def test_split_selects_by_file_name(tmp_path):
@@ -126,6 +137,9 @@ def test_flipped_bit_in_a_page_is_found_when_reading(tmp_path):
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"val-00000\.parquet"):
         list(source_of(tmp_path).read("val-00000.parquet", 0, 4))
+    # Ids are a column of their own: nothing else is read for them.
+    ids = source_of(tmp_path).read_ids("val-00000.parquet", 0, 4)
+    assert ids == [f"sample-{index}" for index in range(4)]
 
 
 def test_missing_and_mistyped_columns_fail_by_name(tmp_path):
@@ -174,6 +188,7 @@ def test_text_that_is_not_utf8_costs_one_row(tmp_path, column, sample_id):
     results = read_all(source_of(tmp_path))
     assert [isinstance(result.sample, Sample) for result in results] == [True, False, True]
     assert results[1].sample_id == sample_id
+    assert source_of(tmp_path).read_ids("val-00000.parquet", 0, 3) == [result.sample_id for result in results]
     assert (results[1].sample.stage, results[1].sample.code) == ("read", "not_utf8")
 
 
