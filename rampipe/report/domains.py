@@ -109,7 +109,7 @@ def domains_section(sources: Sources, ranked: Ranked | None) -> Domains:
     rows = domain_rows(sources.samples, ranked)
     if not rows:
         return Domains("No sample was measured yet. Run `python -m jobs.capture --config FILE.toml`.")
-    overlap = sources.table("overlap")
+    overlap = sources.table("ranking", "overlap")
     if ranked is None or overlap is None:
         return Domains(notes=("No heatmaps and no overlap: run `python -m jobs.rank RUN` first.",), rows=rows)
     shared = overlap_figure(overlap, run_id=sources.run.run_id)

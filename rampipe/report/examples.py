@@ -41,7 +41,7 @@ class Examples:
 
 def examples_section(sources: Sources) -> Examples:
     """The first samples of the examples table, in its order, each with its first heads."""
-    table = sources.table("examples")
+    table = sources.table("examples", "examples")
     if table is None:
         return Examples(
             "No examples: examples/examples.parquet was not made. It needs the model: "

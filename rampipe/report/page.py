@@ -125,7 +125,7 @@ def _is_current(storage: Storage, made_from: str) -> bool:
 
 
 def _ranked(sources: Sources) -> Ranked | None:
-    ranking, concentration = sources.table("ranking"), sources.table("concentration")
+    ranking, concentration = sources.table("ranking", "ranking"), sources.table("ranking", "concentration")
     return None if ranking is None or concentration is None else ranked_scopes(ranking, concentration)
 
 

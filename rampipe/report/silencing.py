@@ -20,6 +20,7 @@ from rampipe.report.sources import Sources
 from rampipe.tables.arms import BASE, Arm, ArmPlan
 from rampipe.types import HeadId
 
+STAGE = "ablation"
 MAX_PANELS = 6
 DOMAIN_FRAC = 0.05
 """The size that the table of domains shows, or the nearest that was run."""
@@ -43,7 +44,7 @@ class Silencing:
 
 def silencing_section(sources: Sources) -> Silencing:
     """Sentences, figure and tables of the ablation stage."""
-    accuracy, arms = sources.table("accuracy"), sources.table("arms")
+    accuracy, arms = sources.table(STAGE, "accuracy"), sources.table(STAGE, "arms")
     if accuracy is None or arms is None:
         return Silencing("No ablation: no head was silenced yet. Run `python -m jobs.ablate RUN --config FILE`.")
     confidence = confidence_of(accuracy)

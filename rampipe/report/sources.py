@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,25 +22,32 @@ from rampipe.tables.balance import Balance
 from rampipe.tables.derived import stage_files
 from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.parquet import parse
-from rampipe.tables.read import open_run
+from rampipe.tables.read import OpenRun, open_run
 from rampipe.tables.record import CommitRecord
 from rampipe.tables.run import RUN_PATH, Run, library_versions
 from rampipe.tables.schema import latest_schema, load_schema
+from rampipe.tables.storage import Storage
 from rampipe.types import HeadId
 
-PAGE_VERSION = 3
+PAGE_VERSION = 4
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
-STAGES = ("ranking", "examples", "ablation")
+STAGES = ("ranking", "examples", "ablation", "speed")
 """Stages whose tables the page shows, in the order in which they are made."""
+
+ANSWERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "ablation": ("ablation", ("outcomes",)),
+    "speed": ("speed/answers", ("answers", "run_id")),
+}
+"""Of the stages that judge answers: the folder of their runs, and where `made_from` names the one that was judged."""
 
 
 @dataclass(frozen=True)
 class Sources:
     """One run as the report reads it.
 
-    files: bytes of every derived table that exists, by name. ranking_from: what the ranking says it was made from;
-    empty without one.
+    files: bytes of every derived table that exists, by `stage/name`. made_from: what each stage says it was made from,
+    by stage. answers: the runs that ablation and speed judged, by stage, where they are still there.
     """
 
     run: Run
@@ -47,7 +55,13 @@ class Sources:
     balance: Balance
     finished: bool
     files: Mapping[str, bytes]
-    ranking_from: Mapping[str, Any]
+    made_from: Mapping[str, Mapping[str, Any]]
+    answers: Mapping[str, OpenRun]
+
+    @property
+    def ranking_from(self) -> Mapping[str, Any]:
+        """What the ranking was made from; empty without one."""
+        return self.made_from.get("ranking", {})
 
     @cached_property
     def samples(self) -> pl.DataFrame:
@@ -65,15 +79,16 @@ class Sources:
         made_from = self.ranking_from.get("commits_sha256")
         return made_from is not None and made_from != success_content(self.run, self.commits)["commits_sha256"]
 
-    def table(self, name: str) -> pl.DataFrame | None:
+    def table(self, stage: str, name: str) -> pl.DataFrame | None:
         """A derived table, or None when it was not made.
 
         Raises StorageError when it is damaged, DataError when it has another schema.
         """
-        if name not in self.files:
+        path = f"{stage}/{name}"
+        if path not in self.files:
             return None
-        source = f"{self.run.storage.uri}: table {name}"
-        return pl.DataFrame(parse(self.files[name], latest_schema(name), source=source))
+        source = f"{self.run.storage.uri}: table {path}"
+        return pl.DataFrame(parse(self.files[path], latest_schema(name), source=source))
 
     def evidence_masses(self, sample_ids: Iterable[str]) -> dict[tuple[str, str, HeadId], float]:
         """Evidence mass by (sample_id, query, head) of a few samples, read from the units that hold them."""
@@ -92,9 +107,11 @@ class Sources:
         """SHA-256 over everything the page shows: equal digests give equal pages."""
         digest = hashlib.sha256(f"page {PAGE_VERSION}, rampipe {rampipe_version()}\n".encode())
         digest.update(self.run.storage.read(RUN_PATH))
-        digest.update(f"finished {self.finished} {json.dumps(self.ranking_from, sort_keys=True)}\n".encode())
-        for record in self.commits.values():
-            digest.update(record.to_json())
+        digest.update(f"finished {self.finished} {json.dumps(self.made_from, sort_keys=True)}\n".encode())
+        for commits in (self.commits, *(opened.commits for _, opened in sorted(self.answers.items()))):
+            digest.update(f"{len(commits)} commits\n".encode())
+            for record in commits.values():
+                digest.update(record.to_json())
         for name in sorted(self.files):
             digest.update(f"{name} {len(self.files[name])}\n".encode())
             digest.update(self.files[name])
@@ -115,7 +132,8 @@ def read_sources(run_path: str) -> Sources:
     """Open a run folder or prefix. Raises StorageError when it is none or is damaged."""
     opened = open_run(run_path)
     storage = opened.run.storage
-    paths = {name: path for stage in STAGES for name, path in stage_files(storage, stage).items()}
+    paths = {f"{stage}/{name}": path for stage in STAGES for name, path in stage_files(storage, stage).items()}
+    made = {stage: _made_from(storage, stage) for stage in STAGES if any(path.startswith(f"{stage}/") for path in paths)}
     success = read_success(storage)
     current = success_content(opened.run, opened.commits)["commits_sha256"]
     return Sources(
@@ -124,7 +142,8 @@ def read_sources(run_path: str) -> Sources:
         opened.balance,
         success is not None and success.commits_sha256 == current,
         {name: storage.read(path) for name, path in paths.items()},
-        _made_from(opened.run) if "ranking" in paths else {},
+        made,
+        {stage: run for stage in ANSWERS if (run := _judged(storage, stage, made.get(stage, {}))) is not None},
     )
 
 
@@ -133,10 +152,23 @@ def rampipe_version() -> str:
     return library_versions(("rampipe",)).get("rampipe", "source")
 
 
-def _made_from(run: Run) -> dict[str, Any]:
-    """What `ranking/_SUCCESS.json` says about its inputs."""
-    path = f"ranking/{SUCCESS_PATH}"
+def _made_from(storage: Storage, stage: str) -> dict[str, Any]:
+    """What `<stage>/_SUCCESS.json` says about its inputs."""
+    path = f"{stage}/{SUCCESS_PATH}"
     try:
-        return dict(json.loads(run.storage.read(path))["made_from"])
+        return dict(json.loads(storage.read(path))["made_from"])
     except (ValueError, KeyError, TypeError):
-        raise StorageError(f"{run.storage.uri}/{path}: damaged. Run `python -m jobs.rank` again.") from None
+        raise StorageError(f"{storage.uri}/{path}: damaged. Run the job of this stage again.") from None
+
+
+def _judged(storage: Storage, stage: str, made_from: Mapping[str, Any]) -> OpenRun | None:
+    """The run of the answers that a stage judged; null when it was not published with the tables."""
+    folder, keys = ANSWERS[stage]
+    found: Any = made_from
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    # A name, not a path: the file could have been written by anyone.
+    if not isinstance(found, str) or not re.fullmatch(r"[\w-]+", found):
+        return None
+    path = f"{folder}/{found}"
+    return None if storage.size(f"{path}/{RUN_PATH}") is None else open_run(f"{storage.uri}/{path}")

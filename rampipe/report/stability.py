@@ -35,7 +35,7 @@ class StabilitySection:
 
 def stability_section(sources: Sources) -> StabilitySection:
     """Overall first, then the domains by name."""
-    table = sources.table("stability")
+    table = sources.table("ranking", "stability")
     if table is None:
         return StabilitySection("No stability table: run `python -m jobs.rank RUN`.")
     ordered = table.sort(pl.col("scope") != OVERALL, "scope")
@@ -59,7 +59,7 @@ def stability_section(sources: Sources) -> StabilitySection:
 
 def overall_reliability(sources: Sources) -> tuple[str, str]:
     """Value and detail of the tile."""
-    table = sources.table("stability")
+    table = sources.table("ranking", "stability")
     rows = table.filter(pl.col("scope") == OVERALL) if table is not None else None
     if rows is None or rows.is_empty():
         return ABSENT, "not ranked yet: python -m jobs.rank RUN"
