@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +16,7 @@ from rampipe.engine.plan import count_kv_heads, make_ablation_spec
 from rampipe.errors import ConfigError
 from rampipe.tables.arms import Arm, ArmPlan
 from rampipe.tables.balance import balance
+from rampipe.tables.read import open_run
 from rampipe.tables.repair import repair
 from rampipe.tables.run import open_run_dir
 from rampipe.tables.verify import verify
@@ -31,6 +34,10 @@ ARMS = (
     Arm("two", "top", "ablate", "mean", "decode", "query_head", "overall", 0.1, None, None, 2, 0.03, None, HEADS),
 )
 PLAN = ArmPlan("run", "ram", "0" * 64, 64, None, {}, ARMS)
+KEEP = Arm("few", "top", "keep", "hybrid", "all", "query_head", "overall", 0.1, None, None, 2, 0.03, None, HEADS)
+NARROW = {"sink_tokens": 4, "window_tokens": 8, "keep_text": True, "dense_below_tokens": 0}
+KEEPING = ArmPlan("run", "ram", "0" * 64, 64, None, NARROW, (BASE, KEEP))
+ANSWERS = "speed/answers"
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,33 @@ def test_another_plan_is_another_ablation(config: RunConfig, run_uri: str) -> No
     assert make_ablation_spec(ready, PLAN).fingerprint == make_ablation_spec(ready, PLAN).fingerprint
 
 
+def test_answers_of_arms_that_keep_heads_are_a_run_of_their_own(config: RunConfig, run_uri: str) -> None:
+    off = config.model_copy(update={"ablate": config.ablate.model_copy(update={"split": None})})
+    run = finished_ablation(off, run_uri, KEEPING, folder=ANSWERS, split="eval")
+    assert run.storage.uri.startswith(f"{run_uri}/{ANSWERS}/")
+    assert (balance(run).num_ok, balance(run).num_errors, balance(run).num_rows) == (7, 1, 14)
+    assert verify(run.storage).ok
+    rows = open_run(run.storage.uri).outcomes.sort("sample_id", "arm_id").collect()
+    base, few = (rows.filter(pl.col("arm_id") == name).get_column("answer_log_prob") for name in ("base", "few"))
+    assert (base - few).abs().max() > 1e-3
+    outcome = run_ablation(off, run_uri, KEEPING, folder=ANSWERS, split="eval", announce=lambda text: None)
+    assert (outcome.run_uri, outcome.skipped) == (run.storage.uri, True)
+
+
+@pytest.mark.parametrize("setting", sorted(NARROW))
+def test_what_restricted_heads_see_is_part_of_the_fingerprint(config: RunConfig, setting: str) -> None:
+    ready = ablation_config(config)
+    other = replace(KEEPING, settings=NARROW | {setting: 7})
+    first, again, changed = (make_ablation_spec(ready, plan).fingerprint for plan in (KEEPING, KEEPING, other))
+    assert first == again != changed
+
+
+def test_the_key_of_the_stage_is_named(config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"speed\.split 'select' is the ranked split"):
+        ablation_config(config, split="select")
+    assert ablation_config(config, split="eval").ablate.split == "eval"
+
+
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
@@ -127,4 +161,7 @@ def test_ids_and_grouping_are_known_without_the_model(config: RunConfig) -> None
     ids = list(evaluated_ids(config))
     assert len(set(ids)) == 8
     assert all("eval" in sample_id for sample_id in ids)
+    assert list(evaluated_ids(config, split="select")) != ids
+    limited = config.model_copy(update={"data": config.data.model_copy(update={"limit": 5})})
+    assert list(evaluated_ids(limited)) == ids[:5]
     assert count_kv_heads(config) > 0
