@@ -61,13 +61,18 @@ def run_capture(
     return complete_run(config, run, worker=worker, announce=announce)
 
 
-def complete_run(config: RunConfig, run: Run, *, worker: MakeWorker, announce: Announce) -> CaptureOutcome:
-    """Run the units of a run of any kind that are not committed yet, and finish it."""
+def complete_run(
+    config: RunConfig, run: Run, *, worker: MakeWorker, announce: Announce, fresh_actors: bool = False
+) -> CaptureOutcome:
+    """Run the units of a run of any kind that are not committed yet, and finish it.
+
+    fresh_actors: a process of its own for every unit.
+    """
     commits = read_commits(run.storage)
     todo = [unit for unit in run.units if unit.unit_id not in commits]
     announce(f"run {run.storage.uri}: {len(commits)} of {len(run.units)} units are done")
     if todo:
-        _run_todo(config, run, commits, worker)
+        _run_todo(config, run, commits, worker, fresh_actors=fresh_actors)
     success = finish_run(run)
     outcome = CaptureOutcome(
         run_uri=run.storage.uri,
@@ -83,12 +88,14 @@ def complete_run(config: RunConfig, run: Run, *, worker: MakeWorker, announce: A
     return outcome
 
 
-def _run_todo(config: RunConfig, run: Run, commits: Mapping[int, CommitRecord], worker: MakeWorker) -> None:
+def _run_todo(
+    config: RunConfig, run: Run, commits: Mapping[int, CommitRecord], worker: MakeWorker, *, fresh_actors: bool
+) -> None:
     from rampipe.engine.cluster import run_units
 
     todo = [unit for unit in run.units if unit.unit_id not in commits]
     with Progress(num_units=len(todo), num_samples=sum(unit.num_samples for unit in todo)) as progress:
-        run_units(config, todo, worker=worker, progress=progress)
+        run_units(config, todo, worker=worker, progress=progress, fresh_actors=fresh_actors)
 
 
 def _check_errors(outcome: CaptureOutcome, *, max_error_frac: float) -> None:

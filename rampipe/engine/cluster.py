@@ -51,14 +51,20 @@ def run_units(
     *,
     worker: Callable[[], tuple[WorkerFactory, dict[str, Any]]],
     progress: Progress,
+    fresh_actors: bool = False,
 ) -> None:
     """Run and commit every unit, or raise ClusterError with the cause; what was committed stays.
 
     worker: gives the actors' class and the arguments of its constructor. Called only when the resources are there.
+    fresh_actors: a process of its own for every unit, and no unit twice at once.
     """
     with _joined_cluster():
         num_replicas = min(count_replicas(config.cluster, _nodes()), len(units))
-        limits = Limits(min_deadline_s=config.cluster.min_deadline_s, start_timeout_s=config.cluster.start_timeout_s)
+        limits = Limits(
+            min_deadline_s=config.cluster.min_deadline_s,
+            start_timeout_s=config.cluster.start_timeout_s,
+            fresh_actors=fresh_actors,
+        )
         rows = {unit.unit_id: range(unit.row_start, unit.row_stop) for unit in units}
         scheduler = Scheduler(rows, num_actors=num_replicas, limits=limits)
         actors = _Actors(config, {unit.unit_id: unit for unit in units}, worker())

@@ -46,6 +46,9 @@ class Limits:
     max_strikes: int = 3
     max_identical_starts: int = 2
     """Constructor failures with one cause that end the job."""
+    fresh_actors: bool = False
+    """One task per actor, whatever `depth` says, and nothing run twice at once: for measurements that what ran before
+    in the same process would change."""
 
     def max_barren_deaths(self, num_actors: int) -> int:
         """Dead actors without any finished task between them: a broken machine, not a bad sample."""
@@ -58,7 +61,7 @@ class Scheduler:
     def __init__(self, units: Mapping[int, range], *, num_actors: int, limits: Limits = Limits()) -> None:
         self.limits = limits
         self.ledger = Ledger.of(units, max_strikes=limits.max_strikes)
-        self.fleet = Fleet(depth=limits.depth)
+        self.fleet = Fleet(depth=1 if limits.fresh_actors else limits.depth)
         self.durations = Durations()
         self._num_actors = num_actors
         self._num_tasks = 0
@@ -100,8 +103,10 @@ class Scheduler:
                     member.draining = True
             case TaskDone(task):
                 self._on_done(task, now_s)
+                actions += self._retire(task)
             case TaskFailed(task, cause, job_level):
                 self._on_failed(task, cause, now_s, job_level=job_level)
+                actions += self._retire(task)
             case Tick():
                 actions += self._on_tick(now_s)
         return actions + self._decide(now_s)
@@ -144,6 +149,12 @@ class Scheduler:
         else:
             self.ledger.strike(Work(task.unit, task.rows), kind="raised", cause=cause)
         self._put_back([task])
+
+    def _retire(self, task: Task) -> list[Action]:
+        """Where actors are fresh, the one that answered has done its work."""
+        if not self.limits.fresh_actors or self.fleet.remove(task.actor) is None:
+            return []
+        return [KillActor(task.actor, "has answered")]
 
     def _on_tick(self, now_s: float) -> list[Action]:
         """Kill actors whose unit is overdue and drained ones; end the job when no replica comes up."""
@@ -213,7 +224,7 @@ class Scheduler:
             if work is None:
                 break
             actions.append(self._assign(member, work, now_s))
-        if not self.ledger.waiting:
+        if not self.ledger.waiting and not self.limits.fresh_actors:
             actions += self._copies(now_s)
         return actions
 
