@@ -48,14 +48,16 @@ class _Prepared(NamedTuple):
     trial: Trial | SampleError
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
+    """What became of one row: its result, or a SampleError."""
+
     row: int
     sample_id: str
     result: Any
 
 
 class Worker:
-    """Loads the model once, then runs units; `AblationWorker` does so for other measurements.
+    """Loads the model once, then runs units; `AblationWorker` and `SpeedWorker` do so for other measurements.
 
     Raises ModelError when the model cannot be loaded or is not that of the run.
     """
@@ -116,13 +118,13 @@ class Worker:
         """Measure some rows of a unit and forget the result: does the process survive them?"""
         self._outcomes(unit, rows, skip)
 
-    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[_Outcome]:
+    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[Outcome]:
         """Every row once, in order."""
-        outcomes, window = list[_Outcome](), dict[int, _Prepared]()
+        outcomes, window = list[Outcome](), dict[int, _Prepared]()
         num_tokens = 0
         for prepared in self._prepare_all(unit, rows, skip):
             if isinstance(prepared.trial, SampleError):
-                outcomes.append(_Outcome(*prepared[:2], prepared.trial))
+                outcomes.append(Outcome(*prepared[:2], prepared.trial))
                 continue
             window[prepared.row] = prepared
             num_tokens += prepared.trial.num_tokens
@@ -137,7 +139,7 @@ class Worker:
 
         def prepare_one(read: ReadResult) -> _Prepared:
             if read.row in skipped:
-                return _Prepared(read.row, read.sample_id, _skip_error(read.sample_id, skipped[read.row]))
+                return _Prepared(read.row, read.sample_id, skip_error(read.sample_id, skipped[read.row]))
             return _Prepared(read.row, read.sample_id, self._prepare(read.sample))
 
         num_threads = max(1, int(self._config.cluster.cpus_per_replica))
@@ -154,16 +156,16 @@ class Worker:
 
     def _measure(self, trials: Sequence[Trial]) -> Sequence[Any]:
         """A result, or the SampleError, of each trial of one batch."""
-        return measure(self._replica, trials, config=self._config.capture)
+        return measure(self._replica, trials, config=self._config)
 
-    def _measure_window(self, window: dict[int, _Prepared]) -> list[_Outcome]:
+    def _measure_window(self, window: dict[int, _Prepared]) -> list[Outcome]:
         trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
-        outcomes = list[_Outcome]()
+        outcomes = list[Outcome]()
         num_tokens = {row: trial.num_tokens for row, trial in trials.items()}
         for batch in compose_batches(num_tokens, batch_tokens=self._config.capture.batch_tokens):
             results = self._measure([trials[row] for row in batch])
             outcomes += [
-                _Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)
+                Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)
             ]
         return outcomes
 
@@ -178,7 +180,7 @@ def _check_checkpoint(config: RunConfig, run: Run) -> None:
         )
 
 
-def _skip_error(sample_id: str, skipped: SkippedRow) -> SampleError:
+def skip_error(sample_id: str, skipped: SkippedRow) -> SampleError:
     """The same text in every run: what a killed process says holds ids of processes and nodes."""
     what = {
         "died": "ends every worker that measures it, probably by exhausting memory or crashing a decoder",
