@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import polars as pl
@@ -25,6 +26,8 @@ ARM_COLUMNS = (
     "McNemar p",
     "Holm p",
 )
+WAY = ("kind", "mode", "positions", "per", "ranking_scope")
+"""What tells apart ways to touch heads: arms of one way differ in the heads alone."""
 DOMAIN_COLUMNS = ("samples of", "number", BASE)
 
 
@@ -35,9 +38,12 @@ def spell(strategy: str) -> str:
 
 def arm_name(row: Row) -> str:
     """`top 5 %`, with what differs from silencing query heads by zero at all positions."""
-    share = "" if row["frac"] is None or row["strategy"] == BASE else f" {row['frac'] * 100:.4g} %"
-    share += " (of the mass)" if row["strategy"] == "cumulative_mass" else ""
-    return f"{spell(row['strategy'])}{share}{unusual(row)}"
+    size = "" if row["frac"] is None or row["strategy"] == BASE else f" {row['frac'] * 100:.4g} %"
+    band = re.match(r"band-([0-9.]+)-([0-9.]+)-", row["arm_id"])
+    if band is not None:
+        size = f" {float(band[1]) * 100:.4g} to {float(band[2]) * 100:.4g} %"
+    size += " (of the mass)" if row["strategy"] == "cumulative_mass" else ""
+    return f"{spell(row['strategy'])}{size}{unusual(row)}"
 
 
 def unusual(row: Row) -> str:
@@ -67,43 +73,57 @@ def arm_rows(accuracy: pl.DataFrame) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def domain_rows(accuracy: pl.DataFrame, arms: list[Row]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Columns and rows: a row per scope; for each arm its accuracy and difference, then the means of its draws."""
-    kinds = [(arm, None) for arm in arms]
-    kinds += [(arm, strategy) for arm in arms for strategy, _ in draws_of(_scope(accuracy, OVERALL), arm["arm_id"])]
-    names = [arm_name(arm) if strategy is None else f"{spell(strategy)}, mean" for arm, strategy in kinds]
+def domain_rows(
+    accuracy: pl.DataFrame, arms: list[Row], *, name_of: Callable[[Row], str] = arm_name
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Columns and rows: a row per scope; for each arm its accuracy and difference, then the means of the draws that the
+    arms of `top` are held against.
+    """
+    kinds: list[tuple[Row, str | None]] = [(arm, None) for arm in arms]
+    for arm in arms:
+        if arm["strategy"] == "top":
+            kinds += [(arm, strategy) for strategy, _ in draws_of(_scope(accuracy, OVERALL), arm["arm_id"])]
+    names = [name_of(arm) if strategy is None else f"{spell(strategy)}, mean" for arm, strategy in kinds]
     rows = list[tuple[str, ...]]()
     for scope in map(str, accuracy.get_column("scope").unique(maintain_order=True)):
         part = _scope(accuracy, scope)
         base = part.filter(pl.col("arm_id") == BASE).row(0, named=True)
         cells = [_cell(part, arm["arm_id"], strategy) for arm, strategy in kinds]
         title = {OVERALL: "all domains", CONTROL: "text-only control"}.get(scope, scope)
-        rows.append((title, f"{base['num_samples']:,}", _share(base["accuracy"]), *cells))
+        rows.append((title, f"{base['num_samples']:,}", share(base["accuracy"]), *cells))
     return (*DOMAIN_COLUMNS, *names), tuple(rows)
+
+
+def same_way(arms: pl.DataFrame, row: Row) -> pl.DataFrame:
+    """Arms that touch heads in the way of `row`, chosen from the same ranking."""
+    return arms.filter(pl.col("control_of").is_null(), *(pl.col(name) == row[name] for name in WAY))
 
 
 def _scope(accuracy: pl.DataFrame, scope: str) -> pl.DataFrame:
     return accuracy.filter(pl.col("scope") == scope)
 
 
+def cell(rows: pl.DataFrame) -> str:
+    """Mean accuracy of some arms and, in brackets, their mean difference to the base."""
+    accuracy, difference = (_mean(rows, name) for name in ("accuracy", "difference"))
+    return ABSENT if accuracy is None else f"{share(accuracy)} ({signed(difference)})"
+
+
 def _cell(part: pl.DataFrame, arm_id: str, strategy: str | None) -> str:
     if strategy is None:
-        rows = part.filter(pl.col("arm_id") == arm_id)
-    else:
-        rows = part.filter(pl.col("control_of") == arm_id, pl.col("strategy") == strategy)
-    accuracy, difference = (_mean(rows, name) for name in ("accuracy", "difference"))
-    return ABSENT if accuracy is None else f"{_share(accuracy)} ({_signed(difference)})"
+        return cell(part.filter(pl.col("arm_id") == arm_id))
+    return cell(part.filter(pl.col("control_of") == arm_id, pl.col("strategy") == strategy))
 
 
 def _chosen(row: Row) -> tuple[str, ...]:
     return (
         arm_name(row),
-        _share(row["query_head_frac"]),
-        _share(row["kv_head_frac"]),
-        _share(row["accuracy"]),
-        _range(_share(row["low"]), _share(row["high"])),
-        _signed(row["difference"]),
-        _range(_signed(row["diff_low"]), _signed(row["diff_high"])),
+        share(row["query_head_frac"]),
+        share(row["kv_head_frac"]),
+        share(row["accuracy"]),
+        span(share(row["low"]), share(row["high"])),
+        signed(row["difference"]),
+        span(signed(row["diff_low"]), signed(row["diff_high"])),
         _p_value(row["mcnemar_p"]),
         _p_value(row["holm_p"]),
     )
@@ -114,10 +134,10 @@ def _drawn(strategy: str, draws: pl.DataFrame) -> tuple[str, ...]:
     accuracy, difference = (draws.get_column(name).drop_nulls().to_list() for name in ("accuracy", "difference"))
     return (
         f"↳ {spell(strategy)}, {counted(draws.height, 'draw')}",
-        *(_share(_mean(draws, name)) for name in ("query_head_frac", "kv_head_frac", "accuracy")),
-        _range(_share(min(accuracy, default=None)), _share(max(accuracy, default=None))),
-        _signed(_mean(draws, "difference")),
-        _range(_signed(min(difference, default=None)), _signed(max(difference, default=None))),
+        *(share(_mean(draws, name)) for name in ("query_head_frac", "kv_head_frac", "accuracy")),
+        span(share(min(accuracy, default=None)), share(max(accuracy, default=None))),
+        signed(_mean(draws, "difference")),
+        span(signed(min(difference, default=None)), signed(max(difference, default=None))),
         ABSENT,
         ABSENT,
     )
@@ -128,18 +148,21 @@ def _mean(rows: pl.DataFrame, name: str) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """Percents with one decimal; null is a dash."""
     return ABSENT if value is None else f"{100 * value:.1f}"
 
 
-def _signed(value: float | None) -> str:
+def signed(value: float | None) -> str:
+    """The same with its sign; zero has none."""
     if value is None:
         return ABSENT
     text = f"{100 * value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _range(low: str, high: str) -> str:
+def span(low: str, high: str) -> str:
+    """Both ends, or a dash when one is not known."""
     return ABSENT if ABSENT in (low, high) else f"{low} to {high}"
 
 

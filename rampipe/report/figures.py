@@ -12,6 +12,7 @@ from rampipe.report.curve import ConcentrationCurve, draw_curve
 from rampipe.report.fraction_curve import FractionPanel, add_legend, draw_fractions
 from rampipe.report.heatmap import HeadGrid, add_colour_bar, draw_heatmap, shared_norm
 from rampipe.report.matrix import draw_matrix
+from rampipe.report.speed_curve import SpeedPanel, draw_speed
 from rampipe.report.style import Theme, drawable, new_figure, shortened, to_png
 
 NUM_COLUMNS = 3
@@ -83,7 +84,21 @@ def fractions(panels: Sequence[FractionPanel], *, theme: Theme) -> bytes:
         draw_fractions(axes, panel, theme=theme)
     for axes in cells[len(panels) :]:
         axes.set_axis_off()
-    add_legend(cells[0], theme=theme)
+    add_legend(cells[: len(panels)], theme=theme)
+    return to_png(figure)
+
+
+def speed(panels: Sequence[SpeedPanel], *, label: str, theme: Theme) -> bytes:
+    """Accuracy over a ratio to dense attention, a panel per length of the context."""
+    num_columns = min(2, len(panels))
+    num_rows = math.ceil(len(panels) / num_columns)
+    figure = new_figure(7.0 if num_columns == 1 else 10.2, 3.9 * num_rows + 0.6, theme=theme)
+    cells = figure.subplots(num_rows, num_columns, squeeze=False).ravel().tolist()
+    for axes, panel in zip(cells, panels, strict=False):
+        draw_speed(axes, panel, label=label, theme=theme)
+    for axes in cells[len(panels) :]:
+        axes.set_axis_off()
+    add_legend(cells[: len(panels)], theme=theme)
     return to_png(figure)
 
 

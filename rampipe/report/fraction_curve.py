@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from rampipe.report.palette import Look, look
 from rampipe.report.style import FONT, Theme, dress
-
-_GREEN = {"light": "#009e73", "dark": "#3cc9a0"}
-"""The third colour, of Okabe and Ito's palette too; lighter on a dark page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,8 @@ class FractionLine:
     """One strategy, by share of heads.
 
     low, high: Wilson interval of each accuracy or, where `is_band`, the smallest and largest of the random draws whose
-    mean is `accuracy`; NaN for none. is_path: whether its sizes are points of one line.
+    mean is `accuracy`; NaN for none. is_path: whether its sizes are points of one line. name: empty when another line
+    of the panel has it.
     """
 
     name: str
@@ -47,18 +47,11 @@ def draw_fractions(axes: Axes, panel: FractionPanel, *, theme: Theme) -> None:
     accuracy, low, high = panel.base
     axes.axhspan(low, high, color=theme.ink, alpha=0.07, linewidth=0)
     axes.axhline(accuracy, color=theme.ink, linewidth=0.9, linestyle=(0, (4, 3)), label="base: no head silenced")
-    colours = {
-        "top": theme.accent,
-        "bottom": theme.second,
-        "random": theme.muted,
-        "layer_matched_random": _GREEN[theme.name],
-    }
     for line in panel.lines:
-        colour = colours.get(line.strategy, theme.ink)
-        if line.is_band:
-            _band(axes, line, base=accuracy, colour=colour)
+        if line.is_band and line.is_path:
+            _band(axes, line, base=accuracy, look=look(line.strategy, theme))
         else:
-            _points(axes, line, base=accuracy, colour=colour)
+            _points(axes, line, base=accuracy, look=look(line.strategy, theme))
     labels = ("query heads silenced (%)", "answered correctly (%)")
     dress(axes, title=panel.title, labels=labels, theme=theme)
     axes.set_ylim(-0.02, 1.02)
@@ -70,12 +63,12 @@ def draw_fractions(axes: Axes, panel: FractionPanel, *, theme: Theme) -> None:
         axis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
 
 
-def add_legend(axes: Axes, *, theme: Theme) -> None:
-    """Below the panel, so that it covers no point."""
-    handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(
-        handles,
-        labels,
+def add_legend(cells: Sequence[Axes], *, theme: Theme) -> None:
+    """Below the panels, so that it covers no point; what several panels show stands there once."""
+    named = {label: handle for axes in cells for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    cells[0].figure.legend(
+        list(named.values()),
+        list(named),
         loc="outside lower left",
         ncols=3,
         frameon=False,
@@ -84,25 +77,26 @@ def add_legend(axes: Axes, *, theme: Theme) -> None:
     )
 
 
-def _band(axes: Axes, line: FractionLine, *, base: float, colour: str) -> None:
+def _band(axes: Axes, line: FractionLine, *, base: float, look: Look) -> None:
     share, mean, low, high = (
         np.concatenate([[start], values])
         for start, values in zip((0.0, base, base, base), (line.share, line.accuracy, line.low, line.high), strict=True)
     )
-    axes.fill_between(share, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.fill_between(share, low, high, color=look.colour, alpha=0.2, linewidth=0)
     style = (0, (1, 1.2)) if line.strategy == "random" else "solid"
-    marker = "s" if line.strategy == "random" else "D"
-    axes.plot(share, mean, color=colour, linewidth=1.5, linestyle=style, marker=marker, markersize=3.5,
+    axes.plot(share, mean, color=look.colour, linewidth=1.5, linestyle=style, marker=look.marker, markersize=3.5,
               markevery=slice(1, None), label=line.name)  # fmt: skip
 
 
-def _points(axes: Axes, line: FractionLine, *, base: float, colour: str) -> None:
+def _points(axes: Axes, line: FractionLine, *, base: float, look: Look) -> None:
     bars = np.stack([line.accuracy - line.low, line.high - line.accuracy])
+    # Hollow: the mean of random draws.
     axes.errorbar(
-        line.share, line.accuracy, yerr=np.clip(bars, 0, None), color=colour, linestyle="none",
-        marker="o" if line.is_path else "^", markersize=4.5, capsize=2.5, elinewidth=0.9, label=line.name,
+        line.share, line.accuracy, yerr=np.clip(bars, 0, None), color=look.colour, linestyle="none",
+        marker=look.marker, markersize=5, capsize=2.5, elinewidth=0.9, label=line.name or "_",
+        markerfacecolor="none" if line.is_band else look.colour,
     )  # fmt: skip
     if line.is_path:
         # No head silenced is the base, so every line starts there.
         path = (np.concatenate([[0.0], line.share]), np.concatenate([[base], line.accuracy]))
-        axes.plot(*path, color=colour, linewidth=1.6)
+        axes.plot(*path, color=look.colour, linewidth=1.6)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from rampipe.errors import StorageError
 from rampipe.report import figures, summary
+from rampipe.report.answers import answers_section
 from rampipe.report.domains import domains_section
 from rampipe.report.drawn import Drawn, drawn
 from rampipe.report.examples import examples_section
@@ -20,6 +21,7 @@ from rampipe.report.glossary import GLOSSARY
 from rampipe.report.ranked import Ranked, ranked_scopes
 from rampipe.report.silencing import silencing_section
 from rampipe.report.sources import Sources, rampipe_version, read_sources
+from rampipe.report.speed import speed_section
 from rampipe.report.stability import stability_section
 from rampipe.report.style import LIGHT
 from rampipe.report.top_heads import TopHeads, top_heads
@@ -74,7 +76,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
     ranked = _ranked(sources)
     where = _where(sources, ranked)
     domains = domains_section(sources, ranked)
-    silencing, examples = silencing_section(sources), examples_section(sources)
+    silencing, speed, examples = silencing_section(sources), speed_section(sources), examples_section(sources)
     html = (
         _environment()
         .get_template("page.html.j2")
@@ -89,13 +91,15 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
             domains=domains,
             stability=stability_section(sources),
             silencing=silencing,
+            speed=speed,
+            answers=answers_section(sources),
             examples=examples,
             errors={"missing": "" if sources.commits else domains.missing, "rows": summary.error_rows(sources.errors)},
             facts=summary.facts(sources),
             glossary=GLOSSARY,
         )
     )
-    shown = [*where.figures, *domains.figures, *silencing.figures]
+    shown = [*where.figures, *domains.figures, *silencing.figures, *speed.figures]
     shown += [figure for sample in examples.samples for figure in sample.figures]
     return html, {f"report/{figure.name}.png": figure.png for figure in shown} | _headline(sources, ranked)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -13,10 +13,11 @@ import polars as pl
 from rampipe.heads.scopes import OVERALL
 from rampipe.heads.verdict.sentences import verdict_lines
 from rampipe.report import figures
-from rampipe.report.arm_rows import ARM_COLUMNS, arm_rows, domain_rows, draws_of, spell, unusual
+from rampipe.report.arm_rows import ARM_COLUMNS, WAY, arm_rows, domain_rows, draws_of, same_way, spell, unusual
 from rampipe.report.drawn import Drawn, drawn
 from rampipe.report.fraction_curve import FractionLine, FractionPanel
 from rampipe.report.sources import Sources
+from rampipe.report.transfer import transfer_rows
 from rampipe.tables.arms import BASE, Arm, ArmPlan
 from rampipe.types import HeadId
 
@@ -25,7 +26,6 @@ MAX_PANELS = 6
 DOMAIN_FRAC = 0.05
 """The size that the table of domains shows, or the nearest that was run."""
 _PATHS = ("top", "bottom")
-_WAY = ("kind", "mode", "positions", "per", "ranking_scope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Silencing:
     rows: tuple[tuple[str, ...], ...] = ()
     domain_columns: tuple[str, ...] = ()
     domain_rows: tuple[tuple[str, ...], ...] = ()
+    transfer_columns: tuple[str, ...] = ()
+    transfer_rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -54,13 +56,16 @@ def silencing_section(sources: Sources) -> Silencing:
     notes = () if panels else ("No figure: nothing was predicted, or no head was silenced.",)
     if len(panels) > MAX_PANELS:
         notes = (f"The figure shows the first {MAX_PANELS} of {len(panels)} ways to silence heads; the table all.",)
-    columns, rows = domain_rows(accuracy, _domain_arms(accuracy))
+    columns, rows = domain_rows(accuracy, main_arms(accuracy))
+    transfer_columns, transfers = transfer_rows(accuracy, main_arms(accuracy))
     return Silencing(
         verdict=tuple(lines),
         figures=_figure(panels[:MAX_PANELS], confidence),
         rows=arm_rows(accuracy),
         domain_columns=columns,
         domain_rows=rows,
+        transfer_columns=transfer_columns,
+        transfer_rows=transfers,
         notes=notes,
     )
 
@@ -89,7 +94,7 @@ def fraction_panels(accuracy: pl.DataFrame) -> list[FractionPanel]:
     if None in base or chosen.is_empty():
         return []
     panels = list[FractionPanel]()
-    for _, part in chosen.group_by(_WAY, maintain_order=True):
+    for _, part in chosen.group_by(WAY, maintain_order=True):
         first = part.row(0, named=True)
         title = "Accuracy with heads silenced" + unusual(first)
         panels.append(FractionPanel(title, tuple(_lines(part, known)), base))
@@ -100,23 +105,31 @@ def _lines(part: pl.DataFrame, known: pl.DataFrame) -> list[FractionLine]:
     lines = list[FractionLine]()
     for (strategy,), arms in part.group_by("strategy", maintain_order=True):
         values = arms.sort("query_head_frac").select("query_head_frac", "accuracy", "low", "high").to_numpy()
-        lines.append(_line(str(strategy), values, is_band=False))
-    # Draws that avoid the first heads; those of other strategies have other sizes and are in the table.
-    held = part.filter(pl.col("strategy") == "top")
-    held = part if held.is_empty() else held
+        lines.append(_line(str(strategy), values, is_band=False, is_path=strategy in _PATHS))
+    named = set[str]()
+    for target in sorted(part.get_column("strategy").unique(maintain_order=True), key=lambda name: name != "top"):
+        for strategy, values in _spread(part.filter(pl.col("strategy") == target), known).items():
+            drawn_line = _line(strategy, values, is_band=True, is_path=target in _PATHS)
+            lines.append(replace(drawn_line, name="") if strategy in named else drawn_line)
+            named.add(strategy)
+    return lines
+
+
+def _spread(targets: pl.DataFrame, known: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Share, mean, smallest and largest accuracy of the draws held against each target, by kind of draw."""
     spread: dict[str, list[list[float]]] = {}
-    for arm_id in held.sort("query_head_frac").get_column("arm_id"):
+    for arm_id in targets.sort("query_head_frac").get_column("arm_id"):
         for strategy, draws in draws_of(known, arm_id):
             reached = draws.get_column("accuracy").to_numpy()
             shares = draws.get_column("query_head_frac").to_numpy()
             row = [float(value) for value in (shares.mean(), reached.mean(), reached.min(), reached.max())]
             spread.setdefault(strategy, []).append(row)
-    return lines + [_line(strategy, np.array(values), is_band=True) for strategy, values in spread.items()]
+    return {strategy: np.array(values) for strategy, values in spread.items()}
 
 
-def _line(strategy: str, values: np.ndarray, *, is_band: bool) -> FractionLine:
+def _line(strategy: str, values: np.ndarray, *, is_band: bool, is_path: bool) -> FractionLine:
     name = f"{spell(strategy)}: mean and range" if is_band else spell(strategy)
-    return FractionLine(name, strategy, *values.T, is_band=is_band, is_path=strategy in _PATHS)
+    return FractionLine(name, strategy, *values.T, is_band=is_band, is_path=is_path)
 
 
 def _figure(panels: list[FractionPanel], confidence: float | None) -> tuple[Drawn, ...]:
@@ -125,7 +138,7 @@ def _figure(panels: list[FractionPanel], confidence: float | None) -> tuple[Draw
     caption = (
         f"Bars and the grey band: {confidence * 100:.4g} % Wilson intervals. Coloured bands: from the worst to the "
         "best random draw of as many heads, none of them among the top heads; layer-matched draws take as many in "
-        "every layer."
+        "every layer. Hollow: draws held against heads that were chosen otherwise."
     )
     alt = "Share of right answers over the share of query heads silenced, for " + ", ".join(
         line.name for line in panels[0].lines
@@ -133,21 +146,18 @@ def _figure(panels: list[FractionPanel], confidence: float | None) -> tuple[Draw
     return (drawn("silencing", lambda theme: figures.fractions(panels, theme=theme), alt=alt, caption=caption),)
 
 
-def _domain_arms(accuracy: pl.DataFrame) -> list[dict[str, Any]]:
-    """Arms of the first way at the size nearest to DOMAIN_FRAC."""
+def main_arms(accuracy: pl.DataFrame) -> list[dict[str, Any]]:
+    """Arms of the first way: top and bottom at the size nearest to DOMAIN_FRAC, then those that have no such size."""
     arms = accuracy.filter(
-        pl.col("scope") == OVERALL,
-        pl.col("control_of").is_null(),
-        pl.col("arm_id") != BASE,
-        pl.col("frac").is_not_null(),
-        pl.col("strategy").is_in(_PATHS),
+        pl.col("scope") == OVERALL, pl.col("control_of").is_null(), pl.col("num_heads") > 0, pl.col("kind") == "ablate"
     )
-    if arms.is_empty():
-        return []
-    first = arms.row(0, named=True)
-    same = arms.filter(*(pl.col(name) == first[name] for name in _WAY))
-    nearest = min(same.get_column("frac"), key=lambda frac: abs(frac - DOMAIN_FRAC))
-    return same.filter(pl.col("frac") == nearest).to_dicts()
+    sized = arms.filter(pl.col("strategy").is_in(_PATHS), pl.col("frac").is_not_null())
+    if sized.is_empty():
+        return same_way(arms, arms.row(0, named=True)).to_dicts() if arms.height else []
+    same = same_way(arms, sized.row(0, named=True))
+    is_path = pl.col("strategy").is_in(_PATHS)
+    nearest = min(same.filter(is_path).get_column("frac"), key=lambda frac: abs(frac - DOMAIN_FRAC))
+    return [*same.filter(is_path, pl.col("frac") == nearest).to_dicts(), *same.filter(~is_path).to_dicts()]
 
 
 def _plan(arms: pl.DataFrame, sources: Sources) -> ArmPlan:

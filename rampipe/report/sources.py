@@ -133,7 +133,9 @@ def read_sources(run_path: str) -> Sources:
     opened = open_run(run_path)
     storage = opened.run.storage
     paths = {f"{stage}/{name}": path for stage in STAGES for name, path in stage_files(storage, stage).items()}
-    made = {stage: _made_from(storage, stage) for stage in STAGES if any(path.startswith(f"{stage}/") for path in paths)}
+    made = {
+        stage: _made_from(storage, stage) for stage in STAGES if any(path.startswith(f"{stage}/") for path in paths)
+    }
     success = read_success(storage)
     current = success_content(opened.run, opened.commits)["commits_sha256"]
     return Sources(
