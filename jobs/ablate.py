@@ -11,6 +11,7 @@ import polars as pl
 
 from jobs.arms import add_arm_flags, check_other_samples, plan_arms
 from jobs.command import parser, run, run_config
+from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import FOLDER, ablation_config, evaluated_ids, run_ablation
 from rampipe.engine.plan import make_ablation_spec
@@ -60,6 +61,9 @@ def plan_ablation(config: RunConfig, run_uri: str, ranking: Ranking | None) -> N
 
 def ablate(arguments: argparse.Namespace) -> int:
     config = run_config(arguments)
+    ablation_config(config)
+    if is_submitted(arguments, config, stage="ablate", runs=[arguments.run]):
+        return 0
     if arguments.plan:
         plan_ablation(config, arguments.run, current_ranking(arguments.run, config.rank))
         return 0
@@ -71,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ablate", about="Judge a ranking by silencing its heads; resumes where it stopped.", examples=EXAMPLES
     )
     add_arm_flags(made)
+    add_submit_flags(made)
     return run(ablate, made, argv)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from jobs.ablate import ablate_run, plan_ablation
 from jobs.command import add_run_flags, parser, run, run_config
+from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config
 from rampipe.engine.capture import run_capture
@@ -24,7 +25,7 @@ from rampipe.report.page import write_report
 EXAMPLES = (
     "python -m jobs.pipeline --config jobs/configs/demo.toml",
     "python -m jobs.pipeline --config my.toml --set model.path=Qwen/Qwen2.5-VL-7B-Instruct --limit 500",
-    "ray job submit --working-dir . -- python -m jobs.pipeline --config my.toml --out s3://bucket/runs",
+    "python -m jobs.pipeline --config my.toml --out s3://bucket/runs --submit",
 )
 
 
@@ -33,6 +34,8 @@ def pipeline(arguments: argparse.Namespace) -> int:
     check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
     if config.ablate.split is not None:
         ablation_config(config)
+    if is_submitted(arguments, config, stage="pipeline"):
+        return 0
     if arguments.plan:
         plan_pipeline(config)
         return 0
@@ -59,6 +62,7 @@ def plan_pipeline(config: RunConfig) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     made = parser("pipeline", about="Capture, rank, ablate and report; finished stages are skipped.", examples=EXAMPLES)
     add_run_flags(made)
+    add_submit_flags(made)
     return run(pipeline, made, argv)
 
 

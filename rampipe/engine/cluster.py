@@ -1,4 +1,4 @@
-"""The only file that knows Ray: starts or joins a cluster, and carries out what the scheduler asks for.
+"""The only file that knows Ray's core: starts or joins a cluster, and carries out what the scheduler asks for.
 
 Ray is told to retry nothing (`max_restarts=0, max_task_retries=0`): attempts are counted by the scheduler.
 RAY_ADDRESS joins a running cluster, as `ray job submit` sets it; without it, a private one is started on loopback.
