@@ -1,4 +1,4 @@
-"""`ray job submit` against a real local head with dashboard and token authentication gives the local run's tables."""
+"""Jobs that are submitted to a real local head with dashboard and token authentication give the local run's tables."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.pipeline import main
+from rampipe.engine.job import SHIPPED
 from rampipe.tables.storage import open_storage
 from rampipe.tables.verify import row_set_hash
 from rampipe.testbed.dataset import write_samples
@@ -117,18 +119,68 @@ def only_run(out: Path) -> Path:
     return run
 
 
-def test_a_submitted_pipeline_gives_the_tables_of_a_local_one(head: Head, samples: Path, tmp_path: Path) -> None:
-    submit = [str(RAY), "job", "submit", "--address", head.address, "--working-dir", str(ROOT), "--"]
-    submitted = subprocess.run(
-        [*submit, *pipeline(samples, tmp_path / "submitted")],
-        env=head.environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400,
+def submit(head: Head, checkout: Path, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command[1:], "--submit", "--address", head.address],
+        env={**head.environment, **environment}, cwd=checkout, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-2000:]
+
+
+def jobs_of(head: Head) -> dict[str, str]:
+    """Status of every job that rampipe submitted, by submission id."""
+    request = urllib.request.Request(f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {head.token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        jobs = json.load(answer)
+    return {job["submission_id"]: job["status"] for job in jobs if job["submission_id"].startswith("rampipe-")}
+
+
+def logs_of(head: Head, submission_id: str) -> str:
+    url = f"{head.address}/api/jobs/{submission_id}/logs"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {head.token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["logs"]
+
+
+def final_status(head: Head, submission_id: str) -> str:
+    deadline = time.monotonic() + 400
+    while (status := jobs_of(head)[submission_id]) in ("PENDING", "RUNNING"):
+        assert time.monotonic() < deadline, logs_of(head, submission_id)
+        time.sleep(0.2)
+    return status
+
+
+def submitted_id(told: subprocess.CompletedProcess[str]) -> str:
+    assert told.returncode == 0, told.stdout + told.stderr
+    (name,) = [line.split()[1] for line in told.stdout.splitlines() if line.startswith("submitted ")]
+    return name
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What travels, alone, so that nobody edits it while the tests compare names."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in SHIPPED:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_a_submitted_pipeline_gives_the_tables_of_a_local_one(
+    head: Head, checkout: Path, samples: Path, tmp_path: Path
+) -> None:
+    command = pipeline(samples, tmp_path / "submitted")
+    name = submitted_id(submit(head, checkout, command))
+    twice = submit(head, checkout, command)
+    assert (twice.returncode, twice.stderr) == (0, "")
+    assert twice.stdout.splitlines()[0] in [
+        f"{name} is {status} at {head.address}: the same work, nothing was submitted"
+        for status in ("PENDING", "RUNNING")
+    ]
     local = subprocess.run(
         [sys.executable, *pipeline(samples, tmp_path / "local")[1:]],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=400,
+        cwd=checkout, capture_output=True, text=True, check=False, timeout=400,
     )  # fmt: skip
     assert local.returncode == 0, local.stderr[-4000:]
+    assert final_status(head, name) == "SUCCEEDED", logs_of(head, name)
     one, other = only_run(tmp_path / "submitted"), only_run(tmp_path / "local")
     assert one.name == other.name
     assert row_set_hash(open_storage(str(one))) == row_set_hash(open_storage(str(other)))
@@ -138,6 +190,47 @@ def test_a_submitted_pipeline_gives_the_tables_of_a_local_one(head: Head, sample
     assert {"accuracy.parquet", "arms.parquet", "ranking.parquet"} <= {path.name for path in tables}
     assert [(one / name).read_bytes() for name in tables] == [(other / name).read_bytes() for name in tables]
     assert (one / "report" / "index.html").stat().st_size > 10_000
+    before = jobs_of(head)
+    again = submit(head, checkout, command)
+    assert again.stdout.splitlines()[0].startswith(f"{name} is SUCCEEDED at ")
+    assert jobs_of(head) == before
+
+
+def test_failed_work_is_submitted_again_under_the_next_name(head: Head, checkout: Path, tmp_path: Path) -> None:
+    command = [*pipeline(tmp_path / "nothing", tmp_path / "out"), "--set", "ablate.split=eval"]
+    name = submitted_id(submit(head, checkout, command))
+    assert final_status(head, name) == "FAILED"
+    told = logs_of(head, name)
+    assert "error: " in told
+    assert "Traceback" not in told
+    again = submit(head, checkout, command)
+    assert again.stdout.startswith(f"{name} is FAILED: it is tried again\n")
+    assert submitted_id(again) == f"{name}-2"
+    assert final_status(head, f"{name}-2") == "FAILED"
+
+
+def test_a_wrong_token_is_told_in_one_line(head: Head, checkout: Path, samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(secrets.token_hex(32), encoding="utf-8")
+    before = jobs_of(head)
+    told = submit(head, checkout, pipeline(samples, tmp_path), RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"error: Ray at {head.address} refuses the token. Set RAY_AUTH_MODE=token")
+    assert told.stderr.count("\n") == 1
+    assert jobs_of(head) == before
+
+
+def test_an_address_where_nobody_listens_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, samples: Path, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
+    address = f"http://127.0.0.1:{free_port()}"
+    assert main([*pipeline(samples, tmp_path)[3:], "--submit", "--address", address]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: no Ray dashboard answers at {address}. Set --address or RAY_API_SERVER_ADDRESS")
+    assert told.count("\n") == 1
+    assert main([*pipeline(samples, tmp_path)[3:], "--address", address]) == 2
+    assert main([*pipeline(samples, tmp_path)[3:], "--submit", "--plan"]) == 2
 
 
 def test_a_wrong_configuration_fails_the_job_with_one_line(head: Head, tmp_path: Path) -> None:
