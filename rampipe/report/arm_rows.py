@@ -42,7 +42,6 @@ def arm_name(row: Row) -> str:
     band = re.match(r"band-([0-9.]+)-([0-9.]+)-", row["arm_id"])
     if band is not None:
         size = f" {float(band[1]) * 100:.4g} to {float(band[2]) * 100:.4g} %"
-    size += " (of the mass)" if row["strategy"] == "cumulative_mass" else ""
     return f"{spell(row['strategy'])}{size}{unusual(row)}"
 
 

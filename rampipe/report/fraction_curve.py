@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rampipe.report.palette import Look, look
@@ -65,7 +67,11 @@ def draw_fractions(axes: Axes, panel: FractionPanel, *, theme: Theme) -> None:
 
 def add_legend(cells: Sequence[Axes], *, theme: Theme) -> None:
     """Below the panels, so that it covers no point; what several panels show stands there once."""
-    named = {label: handle for axes in cells for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    named = dict[str, Any]()
+    for axes in cells:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            # Of an error bar the marker alone: bars would hide it.
+            named[label] = handle[0] if isinstance(handle, ErrorbarContainer) else handle
     cells[0].figure.legend(
         list(named.values()),
         list(named),
@@ -93,8 +99,8 @@ def _points(axes: Axes, line: FractionLine, *, base: float, look: Look) -> None:
     # Hollow: the mean of random draws.
     axes.errorbar(
         line.share, line.accuracy, yerr=np.clip(bars, 0, None), color=look.colour, linestyle="none",
-        marker=look.marker, markersize=5, capsize=2.5, elinewidth=0.9, label=line.name or "_",
-        markerfacecolor="none" if line.is_band else look.colour,
+        marker=look.marker, markersize=6, markeredgewidth=0.8, capsize=2.5, capthick=0.9, elinewidth=0.9,
+        label=line.name or "_", markerfacecolor="none" if line.is_band else look.colour,
     )  # fmt: skip
     if line.is_path:
         # No head silenced is the base, so every line starts there.

@@ -27,7 +27,7 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     "band": ("#aa4499", "#e08fd0", "^"),
     "cumulative_mass": ("#b07d00", "#f0c24b", "P"),
     "from_list": ("#7a4a21", "#d3a57c", "h"),
-    NONE: (LIGHT.ink, DARK.ink, "X"),
+    NONE: (LIGHT.ink, DARK.ink, "x"),
     EVERY: (LIGHT.ink, DARK.ink, "p"),
     DENSE: (LIGHT.ink, DARK.ink, "*"),
 }

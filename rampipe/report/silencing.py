@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from rampipe.heads.claims.causal import causal
 from rampipe.heads.scopes import OVERALL
 from rampipe.heads.verdict.sentences import verdict_lines
 from rampipe.report import figures
@@ -30,13 +31,17 @@ _PATHS = ("top", "bottom")
 
 @dataclass(frozen=True, slots=True)
 class Silencing:
-    """`missing`: why there is none, or empty. Rows have one text per column; notes say what is not shown."""
+    """`missing`: why there is none, or empty. claim: the sentence that decides; verdict: one per arm. rows: of the
+    first way to silence heads, other_rows of all others, one text per column; notes say what is not shown.
+    """
 
     missing: str = ""
+    claim: str = ""
     verdict: tuple[str, ...] = ()
     figures: tuple[Drawn, ...] = ()
     columns: tuple[str, ...] = ARM_COLUMNS
     rows: tuple[tuple[str, ...], ...] = ()
+    other_rows: tuple[tuple[str, ...], ...] = ()
     domain_columns: tuple[str, ...] = ()
     domain_rows: tuple[tuple[str, ...], ...] = ()
     transfer_columns: tuple[str, ...] = ()
@@ -54,14 +59,24 @@ def silencing_section(sources: Sources) -> Silencing:
     lines = verdict_lines(accuracy, plan, confidence=0.95 if confidence is None else confidence)
     panels = fraction_panels(accuracy)
     notes = () if panels else ("No figure: nothing was predicted, or no head was silenced.",)
+    missing = [line for line in lines if line.startswith("PARTIAL")]
+    notes = (*missing, *notes)
     if len(panels) > MAX_PANELS:
-        notes = (f"The figure shows the first {MAX_PANELS} of {len(panels)} ways to silence heads; the table all.",)
-    columns, rows = domain_rows(accuracy, main_arms(accuracy))
-    transfer_columns, transfers = transfer_rows(accuracy, main_arms(accuracy))
+        notes = (
+            *notes,
+            f"The figure shows the first {MAX_PANELS} of {len(panels)} ways to silence heads; the table all.",
+        )
+    main = main_arms(accuracy)
+    columns, rows = domain_rows(accuracy, main)
+    transfer_columns, transfers = transfer_rows(accuracy, main)
+    is_main = pl.all_horizontal(pl.col(name) == main[0][name] for name in WAY) if main else pl.lit(value=True)
+    claimed_frac = float(sources.ranking_from.get("rank", {}).get("k_frac", DOMAIN_FRAC))
     return Silencing(
+        claim=str(causal(accuracy, k_frac=claimed_frac)),
         verdict=tuple(lines),
         figures=_figure(panels[:MAX_PANELS], confidence),
-        rows=arm_rows(accuracy),
+        rows=arm_rows(accuracy.filter(is_main | (pl.col("arm_id") == BASE))),
+        other_rows=arm_rows(accuracy.filter(~is_main & (pl.col("arm_id") != BASE))),
         domain_columns=columns,
         domain_rows=rows,
         transfer_columns=transfer_columns,

@@ -15,6 +15,7 @@ from rampipe.heads.speed.sentences import speed_lines
 from rampipe.report import figures
 from rampipe.report.arm_rows import domain_rows, same_way
 from rampipe.report.drawn import Drawn, drawn
+from rampipe.report.numbers import counted
 from rampipe.report.sources import Sources
 from rampipe.report.speed_curve import SpeedPanel
 from rampipe.report.speed_panels import QUANTITIES, Quantity, kept_name, speed_panels
@@ -69,19 +70,25 @@ def speed_section(sources: Sources) -> Speed:
             notes.append(
                 f"{quantity.title}: the figure shows the longest {MAX_PANELS} of {len(panels)} lengths; the tables all."
             )
+    lacking = untimed(speed, arms)
+    if lacking:
+        named = ", ".join(f"{arm_id} at {tokens:,} tokens" for arm_id, tokens in lacking[:5])
+        notes.append(f"Not timed: {counted(len(lacking), 'pair')} of arm and length, first {named}. Run speed again.")
     if not shown:
         notes.append("No figure: no answer was judged under these arms.")
     if speed.get_column("peak_ratio").null_count() == speed.height:
         notes.append("Peak memory was not measured: it is on CUDA devices only.")
     columns, rows = _domains(accuracy)
     lengths = speed.get_column("context_tokens").unique().sort().to_list()
+    devices = speed.get_column("device").unique().sort().to_list()
+    on = f" on {devices[0]}" if len(devices) == 1 else ""
     tables = (
-        SpeedTable(f"All arms at {tokens:,} tokens", speed_rows(speed, accuracy, context_tokens=tokens))
+        SpeedTable(f"All arms at {tokens:,} tokens{on}", speed_rows(speed, accuracy, context_tokens=tokens))
         for tokens in lengths
     )
     return Speed(
         claim=str(fast(speed, accuracy)),
-        verdict=tuple(speed_lines(speed, accuracy, untimed=untimed(speed, arms))),
+        verdict=tuple(speed_lines(speed, accuracy, untimed=lacking)),
         figures=tuple(shown),
         tables=tuple(tables),
         domain_columns=columns,
@@ -111,8 +118,7 @@ def _figure(panels: list[SpeedPanel], quantity: Quantity) -> Drawn:
     }.get(quantity.name, "Bars across: from the slowest to the fastest repetition, each beside a dense one.")
     caption = (
         f"To the right is cheaper, up is better: the star is dense attention. {ranges} Bars upright and the grey band: "
-        "Wilson intervals, on samples whose prompts have their own lengths. Labels: share of query heads with full "
-        "attention."
+        "Wilson intervals, on samples whose prompts have their own lengths. Labels: share of heads with full attention."
     )
     alt = f"Share of right answers over {quantity.label}, for dense attention, {', '.join(names)}"
     return drawn(f"speed-{quantity.name}", draw, alt=alt, caption=caption)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from rampipe.report.palette import DENSE, look
+from rampipe.report.palette import DENSE, NONE, look
 from rampipe.report.style import FONT, Theme, drawable, dress
 
 CLOSE = 0.04
@@ -66,9 +66,10 @@ def _series(axes: Axes, points: Sequence[SpeedPoint], *, theme: Theme) -> None:
     gains, shares = [point.gain for point in points], [point.accuracy for point in points]
     axes.errorbar(
         [gain[0] for gain in gains], [share[0] for share in shares], xerr=_bars(gains), yerr=_bars(shares),
-        color=style.colour, marker=style.marker, markersize=6, elinewidth=0.9, capsize=2, zorder=3,
+        color=style.colour, marker=style.marker, markersize=7, elinewidth=0.9, capsize=2, zorder=3,
         markerfacecolor=theme.paper if points[0].is_hollow else style.colour, label=points[0].series,
-        linestyle="solid" if points[0].is_path else "none", linewidth=0.8,
+        linestyle="solid" if points[0].is_path else "none", linewidth=0.8, capthick=0.9,
+        markeredgewidth=2.0 if points[0].mark == NONE else 0.8,
     )  # fmt: skip
 
 
@@ -83,21 +84,22 @@ def _scale(axes: Axes, panel: SpeedPanel) -> None:
     margin = max(0.05, 0.06 * (max(ends) - min(ends)))
     axes.set_xlim(min(ends) - margin, max(ends) + 2.4 * margin)
     axes.set_ylim(-0.04, 1.06)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=""))
 
 
 def _name_points(axes: Axes, panel: SpeedPanel, *, theme: Theme) -> None:
-    """Labels right of their points, above or below in turn where two would meet."""
+    """Labels right of their points; of those that would meet, each is farther away than the one before."""
     left, right = axes.get_xlim()
     named = sorted((point for point in panel.points if point.label), key=lambda point: point.gain[0])
     places = [(point.gain[0] / (right - left), point.accuracy[0]) for point in named]
-    meets = [abs(x - u) < 3 * CLOSE and abs(y - v) < CLOSE for (x, y), (u, v) in pairwise(places)]
-    is_below = False
+    meets = [abs(x - u) < 3 * CLOSE and abs(y - v) < 2 * CLOSE for (x, y), (u, v) in pairwise(places)]
+    turn = 0
     for point, is_close in zip(named, [False, *meets], strict=True):
-        is_below = is_close and not is_below
+        turn = turn + 1 if is_close else 0
+        away = 9 * (turn // 2)
         axes.annotate(
-            drawable(point.label), (point.gain[0], point.accuracy[0]), xytext=(6, -11 if is_below else 5),
+            drawable(point.label), (point.gain[0], point.accuracy[0]), xytext=(6, -11 - away if turn % 2 else 5 + away),
             textcoords="offset points", fontsize=7.5, family=FONT, color=look(point.mark, theme).colour, zorder=5,
         )  # fmt: skip

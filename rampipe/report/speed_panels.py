@@ -15,8 +15,6 @@ from rampipe.tables.arms import BASE
 
 Row = dict[str, Any]
 
-_PATHS = ("top", "bottom")
-
 
 class Quantity(NamedTuple):
     """A ratio to dense that a figure has on its x axis."""
@@ -69,10 +67,10 @@ def _point(row: Row, accuracy: tuple[float, float, float], quantity: str) -> Spe
     return SpeedPoint(
         series=series,
         mark=mark,
-        label=f"{row['query_head_frac'] * 100:.3g} %" if mark == "top" and not _otherwise(row) else "",
+        label=f"{row['frac'] * 100:.4g} %" if mark == "top" and not _otherwise(row) else "",
         gain=(ratio, low, high),
         accuracy=accuracy,
-        is_path=mark in _PATHS,
+        is_path=mark == "top",
         is_hollow=bool(_otherwise(row)),
     )
 

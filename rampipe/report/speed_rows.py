@@ -25,40 +25,43 @@ SPEED_COLUMNS = (
     "peak memory ×",
     "accuracy",
     "difference to dense",
-    "device",
 )
 
 
 def speed_rows(speed: pl.DataFrame, accuracy: pl.DataFrame, *, context_tokens: int) -> tuple[Texts, ...]:
-    """At one length: dense, then the timed arms in their order, each with the draws that it is held against."""
+    """At one length: dense, then the timed arms in their order, each with the draws that it is held against.
+
+    Rows of several devices name theirs.
+    """
     overall = accuracy.filter(pl.col("scope") == OVERALL)
     judged = {row["arm_id"]: row for row in overall.iter_rows(named=True)}
     timed = speed.filter(pl.col("context_tokens") == context_tokens)
-    devices = ", ".join(timed.get_column("device").unique(maintain_order=True))
-    rows = [_dense(judged.get(BASE), devices)]
+    devices = timed.get_column("device").unique()
+    rows = [_dense(judged.get(BASE))]
     for row in timed.filter(pl.col("control_of").is_null()).iter_rows(named=True):
-        rows.append(_timed(row, judged.get(row["arm_id"])))
+        place = f", on {row['device']}" if len(devices) > 1 else ""
+        rows.append(_timed(row, judged.get(row["arm_id"]), place=place))
         for draw in timed.filter(pl.col("control_of") == row["arm_id"]).iter_rows(named=True):
-            rows.append(_timed(draw, judged.get(draw["arm_id"])))
+            place = f", on {draw['device']}" if len(devices) > 1 else ""
+            rows.append(_timed(draw, judged.get(draw["arm_id"]), place=place))
         for strategy, draws in draws_of(overall, row["arm_id"]):
             if draws.height > 1 or draws.item(0, "arm_id") not in timed.get_column("arm_id"):
                 rows.append(_drawn(strategy, draws))
     return tuple(rows)
 
 
-def _dense(base: Row | None, devices: str) -> Texts:
+def _dense(base: Row | None) -> Texts:
     judged = _judged(base)[:1] if base is not None else (ABSENT,)
-    return ("dense", "100.0", "100.0", *["1.00"] * 4, *judged, ABSENT, devices)
+    return ("dense", "100.0", "100.0", *["1.00"] * 4, *judged, ABSENT)
 
 
-def _timed(row: Row, judged: Row | None) -> Texts:
+def _timed(row: Row, judged: Row | None, *, place: str) -> Texts:
     return (
-        kept_name(row) if row["control_of"] is None else f"↳ {spell(row['strategy'])}, seed {row['seed']}",
+        (kept_name(row) if row["control_of"] is None else f"↳ {spell(row['strategy'])}, seed {row['seed']}") + place,
         share(row["query_head_frac"]),
         share(row["kv_head_frac"]),
         *(_ratio(row, name) for name in ("prefill", "decode", "cache", "peak")),
         *(_judged(judged) if judged is not None else (ABSENT, ABSENT)),
-        row["device"],
     )
 
 
@@ -78,7 +81,6 @@ def _drawn(strategy: str, draws: pl.DataFrame) -> Texts:
         *[ABSENT] * 4,
         _with_range(share(_mean(reached)), span(share(min(reached, default=None)), share(max(reached, default=None)))),
         _with_range(signed(_mean(lost)), span(signed(min(lost, default=None)), signed(max(lost, default=None)))),
-        ABSENT,
     )
 
 
