@@ -41,6 +41,9 @@ class DataConfig(_Section):
     path: str = Field(description="Folder or object-store prefix of Parquet shards, or the dataset's own files")
     split: str | None = Field(default=None, description="Only shards whose name starts with <split>-")
     limit: int | None = Field(default=None, ge=1, description="Only the first so many samples")
+    score: Literal["auto", "exact_match", "containment", "anls", "choice", "box_iou"] = Field(
+        default="auto", description="How answers are judged; auto: what the dataset and the sample ask for"
+    )
 
 
 class PromptConfig(_Section):

@@ -29,6 +29,7 @@ class JsonlSource(abc.ABC):
     """Reads the files; a dataset of this layout says what its lines mean."""
 
     name: ClassVar[str]
+    SCORE: ClassVar[str]
     where: ClassVar[str]
     """Where a user gets the files."""
     keys: ClassVar[tuple[str, ...]] = ()

@@ -3,6 +3,8 @@
 Source: github.com/dengc2023/LongDocURL (arXiv 2412.18424). Licence: the Hugging Face card says apache-2.0, the
 repository has no licence file, and the pages come from third-party documents. Size: 2,325 questions over 396 documents.
 Evidence: `region` lines have a box (tables, mostly); `page` lines know only the page, which counts as a whole image.
+Score: `anls`, nearest to the benchmark's own generalised accuracy (texts by ANLS, figures as numbers). Ours differs: no
+language model shortens the prediction first, figures are compared as text, and the entries of a list are one text.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ class LongDocUrlSource(JsonlSource):
     """All pages of one excerpt a sample, in order; domain `document`."""
 
     name: ClassVar[str] = "longdocurl"
+    SCORE: ClassVar[str] = "anls"
     where: ClassVar[str] = (
         "Pages and questions come from github.com/dengc2023/LongDocURL (data/LongDocURL.jsonl, data/pdf_pngs), written "
         "as samples.jsonl beside images/."

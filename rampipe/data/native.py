@@ -31,6 +31,7 @@ class NativeSource:
     """Parquet shards of samples, local or on any store that fsspec knows."""
 
     name: ClassVar[str] = "samples"
+    SCORE: ClassVar[str] = "exact_match"
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config

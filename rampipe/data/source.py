@@ -41,6 +41,8 @@ class Source(Protocol):
     """One dataset."""
 
     name: ClassVar[str]
+    SCORE: ClassVar[str]
+    """Rule of `trials/scores/` that judges answers unless `data.score` names one; samples with choices have theirs."""
 
     def __init__(self, config: DataConfig) -> None: ...
 

@@ -17,6 +17,7 @@ from rampipe.tables.arms import ArmPlan
 from rampipe.tables.commit import CommitRecord
 from rampipe.tables.run import RunSpec
 from rampipe.tables.schema import load_schema
+from rampipe.trials.scores import score_identity
 from rampipe.types import Unit
 
 BATCH_RULE = "windows of 4 x batch_tokens rows in order, within a window by length"
@@ -156,15 +157,17 @@ def _dataset_slug(config: DataConfig) -> str:
 def _inputs(config: RunConfig, shards: Sequence[Shard]) -> dict[str, Any]:
     """Everything that changes numbers; where things are and how many replicas work does not."""
     capture = config.capture.model_dump(mode="json", exclude={"queries"})
+    data: dict[str, Any] = {
+        "source": config.data.source,
+        "shards": {
+            shard.path: {"rows": shard.num_rows, "bytes": shard.num_bytes, "digest": shard.digest} for shard in shards
+        },
+    }
+    if config.capture.predict_tokens:
+        data["score"] = score_identity(config.data)
     return {
         "model": model_identity(config.model),
-        "data": {
-            "source": config.data.source,
-            "shards": {
-                shard.path: {"rows": shard.num_rows, "bytes": shard.num_bytes, "digest": shard.digest}
-                for shard in shards
-            },
-        },
+        "data": data,
         "prompt": config.prompt.model_dump(mode="json"),
         "evidence": config.evidence.model_dump(mode="json"),
         "capture": {**capture, "batch_rule": BATCH_RULE},

@@ -80,6 +80,12 @@ def test_what_changes_no_number_does_not(samples: Path, override: str) -> None:
     assert fingerprint(samples, override) == fingerprint(samples)
 
 
+def test_the_score_changes_numbers_only_where_answers_are_predicted(samples: Path) -> None:
+    predicting = "capture.predict_tokens=4"
+    assert fingerprint(samples, predicting, "data.score=anls") != fingerprint(samples, predicting)
+    assert fingerprint(samples, "data.score=anls") == fingerprint(samples)
+
+
 def test_a_changed_shard_changes_the_fingerprint(samples: Path, tmp_path: Path) -> None:
     copy = tmp_path / samples.name
     write_samples(copy, split="select", count_per_domain=4, seed=6, shard_rows=8)

@@ -68,12 +68,13 @@ def test_measure_adds_answers_only_when_asked(replica, samples, config):
 
     first = prepare(replica, samples[0], config=config)
     capture = config.capture.model_copy(update={"predict_tokens": NUM_TOKENS})
+    predicting = config.model_copy(update={"capture": capture})
     (answer,) = greedy(replica, [first.prompt], max_new_tokens=NUM_TOKENS)
     right = replace(first, sample=replace(first.sample, answers=(answer,)))
     unknown = replace(first, sample=replace(first.sample, answers=()))
-    results = measure(replica, [first, right, unknown], config=capture)
+    results = measure(replica, [first, right, unknown], config=predicting)
     assert all(isinstance(result, SampleResult) for result in results)
     assert [result.prediction for result in results] == [answer] * 3
     assert [result.correct for result in results] == [False, True, None]
-    (plain,) = measure(replica, [first], config=config.capture)
+    (plain,) = measure(replica, [first], config=config)
     assert (plain.prediction, plain.correct) == (None, None)
