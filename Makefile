@@ -22,7 +22,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[model,s3,dev]'
 	@rm -f $(VENV)/.installed-*; touch $@
 
-demo: install  ## built-in model and data: capture, rank, ablate, report under runs/demo/
+demo: install  ## built-in model and data: capture, rank, ablate, speed, report under runs/demo/
 	@$(BIN)/python -m jobs.needles --out runs/demo/needles --split select
 	@$(BIN)/python -m jobs.needles --out runs/demo/needles --split eval
 	@$(BIN)/python -m jobs.pipeline --config jobs/configs/demo.toml

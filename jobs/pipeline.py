@@ -9,16 +9,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jobs.ablate import ablate_run, plan_ablation
+from jobs.ablate import Ablated, ablate_run, plan_ablation
 from jobs.command import add_run_flags, parser, run, run_config
+from jobs.speed import Sped, plan_speed, speed_run, speed_split
 from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config
 from rampipe.engine.capture import run_capture
 from rampipe.engine.examples import write_examples
-from rampipe.heads.claims import causal, claim_lines, sparse
+from rampipe.heads.claims import Claim, causal, claim_lines, fast, sparse
 from rampipe.heads.metrics import check_captured
-from rampipe.heads.rank import current_ranking, rank_run
+from rampipe.heads.rank import Ranking, current_ranking, rank_run
 from rampipe.heads.summary import print_summary
 from rampipe.report.page import write_report
 
@@ -34,6 +35,8 @@ def pipeline(arguments: argparse.Namespace) -> int:
     check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
     if config.ablate.split is not None:
         ablation_config(config)
+    if config.speed.split is not None:
+        speed_split(config)
     if is_submitted(arguments, config, stage="pipeline"):
         return 0
     if arguments.plan:
@@ -42,13 +45,20 @@ def pipeline(arguments: argparse.Namespace) -> int:
     outcome = run_capture(config)
     ranking = rank_run([outcome.run_uri], config.rank)
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
+    sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
     write_examples(config, outcome.run_uri, ranking.core_heads())
     page = write_report(outcome.run_uri)
     print_summary(ranking)
     print(f"run: {outcome.run_uri}\nreport: {page}")
+    print("\n".join(claim_lines(claims_of(ranking, ablated, sped))))
+    return 0 if all(stage is None or stage.complete for stage in (outcome, ablated, sped)) else 1
+
+
+def claims_of(ranking: Ranking, ablated: Ablated | None, sped: Sped | None) -> list[Claim]:
+    """What the stages that ran say about the three claims."""
     accuracy = None if ablated is None else ablated.accuracy
-    print("\n".join(claim_lines([sparse(ranking), causal(accuracy, k_frac=config.rank.k_frac)])))
-    return 0 if outcome.complete and (ablated is None or ablated.complete) else 1
+    tables = (None, None) if sped is None else (sped.tables.speed, sped.tables.accuracy)
+    return [sparse(ranking), causal(accuracy, k_frac=ranking.config.k_frac), fast(*tables)]
 
 
 def plan_pipeline(config: RunConfig) -> None:
@@ -57,10 +67,14 @@ def plan_pipeline(config: RunConfig) -> None:
     ranking = current_ranking(outcome.run_uri, config.rank) if outcome.complete else None
     if config.ablate.split is not None:
         plan_ablation(config, outcome.run_uri, ranking)
+    if config.speed.split is not None:
+        plan_speed(config, outcome.run_uri, ranking)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    made = parser("pipeline", about="Capture, rank, ablate and report; finished stages are skipped.", examples=EXAMPLES)
+    made = parser(
+        "pipeline", about="Capture, rank, ablate, time and report; finished stages are skipped.", examples=EXAMPLES
+    )
     add_run_flags(made)
     add_submit_flags(made)
     return run(pipeline, made, argv)

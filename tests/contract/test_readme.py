@@ -79,7 +79,7 @@ def test_links_and_jobs_exist(page: Path) -> None:
     assert {job for job in jobs if not (ROOT / "jobs" / f"{job}.py").exists()} == set()
 
 
-@pytest.mark.parametrize("name", ["ablate", "capture", "needles", "pipeline", "rank", "report"])
+@pytest.mark.parametrize("name", ["ablate", "capture", "needles", "pipeline", "rank", "report", "speed"])
 def test_every_job_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib
 

@@ -39,6 +39,17 @@ fracs = [0.05]
 seeds = 1
 strategies = ["top", "bottom", "random"]
 bootstrap_samples = 20
+[speed]
+split = "eval"
+full_fracs = [0.1]
+seeds = 2
+sink_tokens = 4
+window_tokens = 8
+dense_below_tokens = 0
+context_tokens = [96, 128]
+new_tokens = 2
+warmups = 0
+repeats = 2
 """
 
 
@@ -49,6 +60,10 @@ class Captured:
     uri: str
     config: RunConfig
     file: Path
+
+
+def files_of(uri: str) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in Path(uri).rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from jobs.ablate import main
@@ -12,13 +10,9 @@ from rampipe.heads.rank import rank_run
 from rampipe.tables.derived import read_stage
 from rampipe.tables.storage import open_storage
 from tests.ablated import finished_ablation
-from tests.unit.jobs.conftest import Captured
+from tests.unit.jobs.conftest import Captured, files_of
 
 pytestmark = pytest.mark.usefixtures("no_cluster")
-
-
-def files_of(uri: str) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in Path(uri).rglob("*") if path.is_file()}
 
 
 def ablate(captured: Captured, *flags: str) -> int:
