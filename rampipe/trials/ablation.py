@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from rampipe.attention.silence import HeadMeans
-from rampipe.config import RunConfig
+from rampipe.config import DataConfig, RunConfig
 from rampipe.errors import ConfigError, SampleError
 from rampipe.models.replica import Replica
 from rampipe.tables.arms import Arm, ArmPlan
@@ -17,7 +17,7 @@ from rampipe.tables.outcomes import ArmOutcome, SampleOutcomes
 from rampipe.trials.context import context_key
 from rampipe.trials.memory import run_in_halves
 from rampipe.trials.restrict import hybrid_plan_of, restricted_answers
-from rampipe.trials.score import is_correct
+from rampipe.trials.scores import score_sample
 from rampipe.trials.silenced import silenced_answers
 from rampipe.trials.trial import Trial
 
@@ -36,7 +36,8 @@ def ablate(
 
     Arms that silence share forwards where mode and positions are the same, up to `capture.batch_tokens` padded tokens:
     each row has its own heads. An arm that keeps heads has a forward of its own, restricted as the plan's settings
-    say. The base runs without any hook. The order of arms has no effect, to the last bit.
+    say. The base runs without any hook. The order of arms has no effect, to the last bit. Answers are judged by the
+    rule of `data.score`.
     means: for mode `mean`. Raises ConfigError for an arm that the model or the settings do not fit, and ModelError for
     a model that cannot be silenced or restricted.
     """
@@ -92,10 +93,10 @@ def _run(
         answers = restricted_answers(replica, prompts, hybrid, max_new_tokens=max_new_tokens)
     else:
         answers = silenced_answers(replica, prompts, arms, max_new_tokens=max_new_tokens, means=means)
-    return [_outcome(*row) for row in zip(rows, *answers, strict=True)]
+    return [_outcome(*row, data=config.data) for row in zip(rows, *answers, strict=True)]
 
 
-def _outcome(row: _Row, answer: str, log_prob: float | None) -> ArmOutcome | SampleError:
+def _outcome(row: _Row, answer: str, log_prob: float | None, *, data: DataConfig) -> ArmOutcome | SampleError:
     sample = row.trial.sample
     if log_prob is not None and not math.isfinite(log_prob):
         return SampleError(
@@ -104,6 +105,5 @@ def _outcome(row: _Row, answer: str, log_prob: float | None) -> ArmOutcome | Sam
             stage="forward",
             code="nonfinite",
         )
-    correct = is_correct(answer, sample) if sample.answers else None
-    score = None if correct is None else float(correct)
-    return ArmOutcome(row.arm.arm_id, answer, correct, score, log_prob)
+    scored = score_sample(answer, sample, data=data)
+    return ArmOutcome(row.arm.arm_id, answer, scored.correct, scored.score, log_prob)

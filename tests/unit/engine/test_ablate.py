@@ -135,6 +135,12 @@ def test_what_restricted_heads_see_is_part_of_the_fingerprint(config: RunConfig,
     assert first == again != changed
 
 
+def test_how_answers_are_judged_is_part_of_the_fingerprint(config: RunConfig) -> None:
+    ready = ablation_config(config)
+    other = ready.model_copy(update={"data": config.data.model_copy(update={"score": "containment"})})
+    assert make_ablation_spec(other, PLAN).fingerprint != make_ablation_spec(ready, PLAN).fingerprint
+
+
 def test_the_key_of_the_stage_is_named(config: RunConfig) -> None:
     with pytest.raises(ConfigError, match=r"speed\.split 'select' is the ranked split"):
         ablation_config(config, split="select")

@@ -95,6 +95,20 @@ def test_without_an_answer_nothing_is_right_or_likely(run, replica, config, samp
         assert outcome.prediction is not None
 
 
+@pytest.mark.parametrize(("rule", "is_right"), [("containment", True), ("exact_match", False), ("auto", False)])
+def test_answers_are_judged_by_the_rule_of_the_configuration(replica, config, trials, rule, is_right):
+    (predicted,) = greedy(replica, [trials[0].prompt], max_new_tokens=3)
+    assert len(predicted.split()) > 1
+    sample = replace(trials[0].sample, answers=(predicted.split()[0],))
+    changes = {
+        "data": config.data.model_copy(update={"score": rule}),
+        "capture": config.capture.model_copy(update={"predict_tokens": 3}),
+    }
+    trial = replace(trials[0], sample=sample)
+    (result,) = ablate(replica, [trial], plan_of([BASE]), config=config.model_copy(update=changes))
+    assert (result.arms[0].correct, result.arms[0].score) == (is_right, float(is_right))
+
+
 @pytest.mark.parametrize(("kind", "mode"), [("keep", "zero"), ("ablate", "hybrid")])
 def test_keeping_and_silencing_are_not_mixed_up(replica, config, trials, kind, mode):
     wrong = replace(ARMS[1], kind=kind, mode=mode)
