@@ -209,6 +209,41 @@ def test_failed_work_is_submitted_again_under_the_next_name(head: Head, checkout
     assert final_status(head, f"{name}-2") == "FAILED"
 
 
+LATE = """
+import sys
+from pathlib import Path
+from ray.job_submission import JobSubmissionClient
+from rampipe.engine import submit
+from rampipe.engine.job import Job
+
+class Early(JobSubmissionClient):
+    looks = 0
+    def list_jobs(self):
+        Early.looks += 1
+        return super().list_jobs() if Early.looks > 1 else []
+
+address, folder = sys.argv[1:]
+job = Job("rampipe-race-0", "true", Path(folder), ())
+submit._client = Early
+for _ in range(2):
+    Early.looks = 0
+    submit.submit(job, address=address)
+"""
+
+
+def test_of_two_that_look_before_either_submits_one_wins(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("", encoding="utf-8")
+    told = subprocess.run(
+        [sys.executable, "-c", LATE, head.address, str(tmp_path)],
+        env=head.environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    first, second = [line for line in told.stdout.splitlines() if not line.startswith(" ")]
+    assert first == f"submitted rampipe-race-0 to {head.address}"
+    assert second.startswith("rampipe-race-0 is ") and second.endswith("nothing was submitted")
+    assert [name for name in jobs_of(head) if name.startswith("rampipe-race")] == ["rampipe-race-0"]
+
+
 def test_a_wrong_token_is_told_in_one_line(head: Head, checkout: Path, samples: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(secrets.token_hex(32), encoding="utf-8")
     before = jobs_of(head)
