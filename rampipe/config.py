@@ -65,6 +65,7 @@ class CaptureConfig(_Section):
 
     queries: tuple[QueryGroup, ...] = Field(default=("question", "last"), min_length=1)
     calibrate: bool = Field(default=True, description="Second pass with the question replaced by N/A")
+    share_context: bool = Field(default=True, description="Read a context once for all questions about it")
     predict_tokens: int = Field(default=0, ge=0, description="Greedy answer of at most so many tokens; 0 for none")
     unit_samples: int = Field(default=64, ge=1, le=4096, description="Samples of one unit of work")
     batch_tokens: int = Field(default=16384, ge=1, description="Padded tokens of one batch")

@@ -8,7 +8,7 @@ recorder.layers[12].mass  # [head, row, region]
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -36,12 +36,18 @@ __all__ = [
 
 @contextmanager
 def capture_attention(
-    model: PreTrainedModel, *, rows: QueryRows, regions: Int8[Tensor, "batch key"], key_chunk: int = 4096
+    model: PreTrainedModel,
+    *,
+    rows: QueryRows,
+    regions: Int8[Tensor, "batch key"],
+    sequences: Sequence[int] | None = None,
+    key_chunk: int = 4096,
 ) -> Generator[Recorder]:
     """Record the statistics of `rows` in every softmax-attention layer of the decoder during the next forward.
 
     regions: index into REGIONS for every key, cached ones included; -1 for padding, which the model's own mask must
-    hide. key_chunk: keys whose logits are held at once.
+    hide. sequences: the sequence of the forward that each batch index of rows and regions reads, where several
+    questions share one; by default its own. key_chunk: keys whose logits are held at once.
     The vision tower and other models of the process are not recorded. One forward per context; contexts do not nest.
     Raises SampleError for rows or regions out of range, ModelError for attention that cannot be repeated exactly.
     """
@@ -52,6 +58,6 @@ def capture_attention(
             f"torch's float32 matmul precision is {torch.get_float32_matmul_precision()!r}; needed: 'highest', as "
             "statistics are exact to 1e-4. Call torch.set_float32_matmul_precision('highest')."
         )
-    recorder = Recorder(group_rows(rows, regions, device=model.device), key_chunk=key_chunk)
+    recorder = Recorder(group_rows(rows, regions, device=model.device, sequences=sequences), key_chunk=key_chunk)
     with observe_attention(model.get_decoder(), recorder.observe):
         yield recorder

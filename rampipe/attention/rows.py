@@ -68,8 +68,18 @@ class SampleRows:
         return self.layouts[num_keys]
 
 
-def group_rows(rows: QueryRows, regions: Int8[Tensor, "batch key"], *, device: torch.device) -> list[SampleRows]:
-    """One entry per batch element that has rows. Raises SampleError for rows or regions out of range."""
+def group_rows(
+    rows: QueryRows,
+    regions: Int8[Tensor, "batch key"],
+    *,
+    device: torch.device,
+    sequences: Sequence[int] | None = None,
+) -> list[SampleRows]:
+    """One entry per batch index that has rows. Raises SampleError for rows or regions out of range.
+
+    sequences: for each batch index of `rows` and `regions`, the sequence of the forward that it reads; by default its
+    own. Several may read one sequence, each with regions of its own.
+    """
     batch, position, regions = rows.batch.cpu(), rows.position.cpu(), regions.cpu()
     if len(batch) == 0 or bool(((batch < 0) | (batch >= len(regions)) | (position < 0)).any()):
         raise SampleError(
@@ -90,7 +100,7 @@ def group_rows(rows: QueryRows, regions: Int8[Tensor, "batch key"], *, device: t
         selected = (batch == index).nonzero().flatten()
         groups.append(
             SampleRows(
-                batch=index,
+                batch=index if sequences is None else sequences[index],
                 row=selected.to(device),
                 position=position[selected].to(device),
                 last_position=int(position[selected].max()),

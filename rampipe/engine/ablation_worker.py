@@ -25,6 +25,7 @@ class AblationWorker(Worker):
     """Loads the model and the plan of arms once; units are rows of `ablate.split`."""
 
     KIND: ClassVar[UnitKind[Any]] = ABLATION
+    SHARES_CONTEXT: ClassVar[bool] = False
 
     def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
         """config: as `ablation_config` makes it, whose `data.split` is still the ranked one."""

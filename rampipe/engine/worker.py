@@ -63,6 +63,8 @@ class Worker:
     """
 
     KIND: ClassVar[UnitKind[Any]] = CAPTURE
+    SHARES_CONTEXT: ClassVar[bool] = True
+    """Samples of one context are measured together, for little more than one of them."""
 
     def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
         self._config = config
@@ -162,7 +164,13 @@ class Worker:
         trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
         outcomes = list[Outcome]()
         num_tokens = {row: trial.num_tokens for row, trial in trials.items()}
-        for batch in compose_batches(num_tokens, batch_tokens=self._config.capture.batch_tokens):
+        shared = {row: trial.context_key for row, trial in trials.items() if trial.begins_with_context}
+        batches = compose_batches(
+            num_tokens,
+            batch_tokens=self._config.capture.batch_tokens,
+            context_of=shared if self.SHARES_CONTEXT and self._config.capture.share_context else None,
+        )
+        for batch in batches:
             results = self._measure([trials[row] for row in batch])
             outcomes += [
                 Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, Int8
@@ -95,6 +95,16 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
         visual_positions=layout.visual_positions,
         token_boxes=layout.token_boxes,
         flags=tuple(sorted((*found.flags, *layout.flags))),
+    )
+
+
+def first_tokens(prompt: Prompt, count: int) -> Prompt:
+    """The beginning of a prompt, with all its images."""
+    return replace(
+        prompt,
+        input_ids=prompt.input_ids[:count],
+        regions=prompt.regions[:count],
+        inputs={name: tensor[:count] for name, tensor in prompt.inputs.items()},
     )
 
 

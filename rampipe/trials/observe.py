@@ -1,4 +1,4 @@
-"""What the heads of a replica attend to: one forward of the prompts, one of the null prompts, averages as rows."""
+"""What the heads of a replica attend to, averaged as rows: each context is read once, where prompts share it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rampipe.errors import SampleError
 from rampipe.models.prompts import Prompt, collate
 from rampipe.models.replica import Replica
 from rampipe.tables.rows import SampleResult
-from rampipe.trials.context import context_key
 from rampipe.trials.memory import run_in_halves
+from rampipe.trials.shared import find_contexts, observe_shared
 from rampipe.trials.statistics import EVIDENCE, Groups, plan_rows, read_groups
 from rampipe.trials.trial import Trial
 from rampipe.types import REGIONS, QueryGroup
@@ -36,6 +36,23 @@ def observe(replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig)
 def _observe_batch(
     replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig
 ) -> list[SampleResult | SampleError]:
+    contexts = find_contexts(replica, trials) if config.share_context else []
+    measured: dict[int, Groups | SampleError] = {}
+    if contexts:
+        shared = observe_shared(replica, contexts, config.queries, key_chunk=config.key_chunk)
+        for index, (groups, null) in shared.items():
+            measured[index] = groups if null is None else _with_null(groups, null)
+    alone = [index for index in range(len(trials)) if index not in measured]
+    if alone:
+        measured |= zip(alone, _observe_alone(replica, [trials[index] for index in alone], config=config), strict=True)
+    return [
+        groups if isinstance(groups := measured[index], SampleError) else _result(trial, groups)
+        for index, trial in enumerate(trials)
+    ]
+
+
+def _observe_alone(replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig) -> list[Groups | SampleError]:
+    """Each prompt as a whole, the null prompts in a forward of their own."""
     measured = _capture(replica, [trial.prompt for trial in trials], config.queries, key_chunk=config.key_chunk)
     calibrated = [index for index, trial in enumerate(trials) if trial.null_prompt is not None]
     if calibrated:
@@ -43,10 +60,7 @@ def _observe_batch(
         null_measured = _capture(replica, null_prompts, ("question",), key_chunk=config.key_chunk)
         for index, null in zip(calibrated, null_measured, strict=True):
             measured[index] = _with_null(measured[index], null)
-    return [
-        groups if isinstance(groups, SampleError) else _result(trial, groups)
-        for trial, groups in zip(trials, measured, strict=True)
-    ]
+    return measured
 
 
 def _capture(
@@ -54,7 +68,7 @@ def _capture(
 ) -> list[Groups | SampleError]:
     """One forward without the language-model head: nobody reads its logits, and at 32k tokens they are 10 GB."""
     batch = collate(replica, prompts)
-    plan = plan_rows(prompts, groups, batch.offsets)
+    plan = plan_rows(prompts, [groups] * len(prompts), batch.offsets)
     with (
         torch.inference_mode(),
         capture_attention(replica.model, rows=plan.rows, regions=batch.regions, key_chunk=key_chunk) as recorder,
@@ -77,7 +91,7 @@ def _result(trial: Trial, groups: Groups) -> SampleResult:
     return SampleResult(
         sample_id=trial.sample.sample_id,
         domain=trial.sample.domain,
-        context_key=context_key(trial.sample),
+        context_key=trial.context_key,
         num_tokens=prompt.num_prompt_tokens,
         region_counts=dict(zip(REGIONS, counts, strict=True)),
         groups=groups,

@@ -26,22 +26,25 @@ class RowPlan:
     """The query rows of a batch: those of one prompt and one group are neighbours, in the order prompt, group."""
 
     rows: QueryRows
-    groups: tuple[QueryGroup, ...]
+    groups: tuple[tuple[QueryGroup, ...], ...]
+    """Of each prompt."""
     starts: tuple[int, ...]
     """First row of each (prompt, group)."""
 
 
-def plan_rows(prompts: Sequence[Prompt], groups: tuple[QueryGroup, ...], offsets: Sequence[int]) -> RowPlan:
-    """Rows of all groups of all prompts, as positions in the padded batch. offsets: of each prompt's first token."""
+def plan_rows(prompts: Sequence[Prompt], groups: Sequence[tuple[QueryGroup, ...]], offsets: Sequence[int]) -> RowPlan:
+    """Rows of each prompt's groups, as positions in the forward. offsets: where each prompt's first token is, or would
+    be: it may be negative where a forward begins later.
+    """
     batch: list[int] = []
     positions: list[int] = []
     starts: list[int] = []
-    for index, prompt in enumerate(prompts):
-        for group in groups:
+    for index, (prompt, of_prompt) in enumerate(zip(prompts, groups, strict=True)):
+        for group in of_prompt:
             starts.append(len(positions))
             positions += [offsets[index] + position for position in prompt.query_positions(group)]
             batch += [index] * (len(positions) - starts[-1])
-    return RowPlan(QueryRows(torch.tensor(batch), torch.tensor(positions)), groups, tuple(starts))
+    return RowPlan(QueryRows(torch.tensor(batch), torch.tensor(positions)), tuple(groups), tuple(starts))
 
 
 def read_groups(
@@ -61,8 +64,8 @@ def read_groups(
     averages = _averages(recorder, plan)
     layers = np.array(sorted(recorder.layers), dtype=np.int16)
     results: list[Groups | SampleError] = []
+    first = 0
     for index, prompt in enumerate(prompts):
-        first = index * len(plan.groups)
         groups: Groups = {
             group: GroupStatistics(
                 layers=layers,
@@ -74,8 +77,9 @@ def read_groups(
                 has_evidence=bool((prompt.regions == EVIDENCE).any()),
                 has_learned_sink=recorder.has_learned_sink,
             )
-            for place, group in enumerate(plan.groups)
+            for place, group in enumerate(plan.groups[index])
         }
+        first += len(plan.groups[index])
         is_sample_bad = bool(is_bad[plan.rows.batch.numpy() == index].any())
         results.append(_judged(groups, prompt.sample_id, is_bad=is_sample_bad))
     return results

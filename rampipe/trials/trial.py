@@ -10,6 +10,7 @@ from rampipe.models.features import process_images
 from rampipe.models.images import decode_images
 from rampipe.models.prompts import NULL_QUESTION, Prompt, encode
 from rampipe.models.replica import Replica
+from rampipe.trials.context import context_key
 from rampipe.types import Sample
 
 
@@ -18,8 +19,15 @@ class Trial:
     """A sample and its prompts, on the CPU. `null_prompt` is None when nothing is calibrated."""
 
     sample: Sample
+    context_key: str
     prompt: Prompt
     null_prompt: Prompt | None
+
+    @property
+    def begins_with_context(self) -> bool:
+        """Whether all images come before the question, so that what was read of them holds for any question."""
+        visual = self.prompt.visual_positions
+        return self.prompt.question.start > 0 and (len(visual) == 0 or int(visual[-1]) < self.prompt.question.start)
 
     @property
     def num_tokens(self) -> int:
@@ -48,7 +56,7 @@ def prepare(replica: Replica, sample: Sample, *, config: RunConfig) -> Trial:
             order=config.prompt.order,
         )
     prompt = encode(replica, sample, features, answer=answer, evidence=config.evidence, order=config.prompt.order)
-    return Trial(sample, prompt, null_prompt)
+    return Trial(sample, context_key(sample), prompt, null_prompt)
 
 
 def _reference_answer(sample: Sample) -> str:

@@ -75,7 +75,7 @@ def eager_beside_sdpa(replica: Replica) -> Generator[dict[int, torch.Tensor]]:
 def largest_differences(replica: Replica, prompts: list[Prompt], *, shift: int = 0) -> dict[str, float]:
     """Largest absolute difference of each statistic. shift: reads rows so many tokens earlier, to be caught."""
     batch = collate(replica, prompts)
-    plan = plan_rows(prompts, QUERY_GROUPS, batch.offsets)
+    plan = plan_rows(prompts, [QUERY_GROUPS] * len(prompts), batch.offsets)
     with (
         torch.inference_mode(),
         eager_beside_sdpa(replica) as eager,

@@ -32,3 +32,11 @@ def test_order_of_arrival_does_not_matter():
     assert sorted(row for batch in expected for row in batch) == list(range(64))
     assert all(len(batch) * max(lengths[row] for row in batch) <= 512 for batch in expected)
     assert compose_batches({**lengths, 0: 500}, batch_tokens=512) != expected
+
+
+def test_rows_of_one_context_stay_together_and_count_once():
+    lengths = {0: 50, 1: 10, 2: 30, 3: 12, 4: 31}
+    contexts = {1: "a", 3: "a", 0: "b", 2: "b"}
+    assert compose_batches(lengths, batch_tokens=60, context_of=contexts) == [[1, 3], [4], [0, 2]]
+    assert compose_batches(lengths, batch_tokens=62, context_of=contexts) == [[1, 3, 4], [0, 2]]
+    assert compose_batches(lengths, batch_tokens=62) == [[1, 3], [2, 4], [0]]

@@ -76,7 +76,8 @@ def test_null_column_is_the_measurement_of_the_null_question(replica, samples, c
     for result, null in zip(results, observe(replica, null_trials, config=config.capture), strict=True):
         column = result.groups["question"].mass_evidence_null
         assert column is not None
-        assert np.abs(column - null.groups["question"].mass[..., EVIDENCE]).max() < 1e-6
+        # Questions of other lengths take SDPA to other kernels.
+        assert np.abs(column - null.groups["question"].mass[..., EVIDENCE]).max() < 1e-5
         assert np.abs(column - result.groups["question"].mass[..., EVIDENCE]).max() > 1e-3
         assert result.groups["last"].mass_evidence_null is None
         assert result.groups["answer"].mass_evidence_null is None
@@ -115,9 +116,11 @@ def poisoned(trial, *, in_null=False):
 
 
 @pytest.mark.parametrize("in_null", [False, True])
-def test_nan_stays_with_its_sample(replica, trials, results, config, in_null):
+def test_nan_stays_with_its_sample(replica, trials, config, in_null):
     mixed = [trials[0], poisoned(trials[1], in_null=in_null), *trials[2:]]
-    measured = observe(replica, mixed, config=config.capture)
+    capture = config.capture.model_copy(update={"share_context": not in_null})  # shared, the null prompt has no images
+    results = observe(replica, trials, config=capture)
+    measured = observe(replica, mixed, config=capture)
     assert isinstance(measured[1], SampleError)
     assert (measured[1].stage, measured[1].code) == ("statistics", "nonfinite")
     assert mixed[1].sample.sample_id in str(measured[1])
@@ -164,7 +167,7 @@ def test_full_device_halves_the_batch(replica, trials, results, config):
         measured = observe(replica, trials, config=config.capture)
     finally:
         handle.remove()
-    assert full.seen == [4, 2, 2, 2, 2]
+    assert full.seen == [4, 2, 2, 2, 2]  # contexts, then what is asked about them
     for result, expected in zip(measured, results, strict=True):
         assert isinstance(result, SampleResult)
         assert np.abs(result.groups["last"].mass - expected.groups["last"].mass).max() < 1e-5

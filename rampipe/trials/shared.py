@@ -1,0 +1,164 @@
+"""Trials that begin with the same tokens: the context is read once, all questions about it in one short forward.
+
+The real and the null question share a context, and so do all questions about one. They stand side by side behind it,
+each blind to the others, so a row sees what it would see alone, and its statistics are the same up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int, Int8
+from torch import Tensor
+
+from rampipe.attention.capture import capture_attention
+from rampipe.attention.prefix_cache import PrefixCache, can_continue, continuation_mask
+from rampipe.errors import SampleError
+from rampipe.models.prompts import PADDING_REGION, Batch, Prompt, collate, first_tokens
+from rampipe.models.replica import Replica
+from rampipe.trials.statistics import Groups, plan_rows, read_groups
+from rampipe.trials.trial import Trial
+from rampipe.types import QueryGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Prompts with the same first `num_tokens` tokens, none of them of a question. trials: index of each prompt's."""
+
+    num_tokens: int
+    trials: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
+    null_prompts: tuple[Prompt | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A prompt whose rows are read. start: where its continuation begins among the new tokens of its sequence."""
+
+    trial: int
+    is_null: bool
+    prompt: Prompt
+    context: Context
+    sequence: int
+    start: int
+
+
+def find_contexts(replica: Replica, trials: Sequence[Trial]) -> list[Context]:
+    """Contexts that are worth sharing, as more than one prompt has them.
+
+    A trial is left out where the question comes first, or a question runs into the context's last token.
+    """
+    if not can_continue(replica.model):
+        return []
+    by_key: dict[str, list[int]] = {}
+    for index, trial in enumerate(trials):
+        if trial.begins_with_context:
+            by_key.setdefault(trial.context_key, []).append(index)
+    return [context for indices in by_key.values() if (context := _context(trials, indices)) is not None]
+
+
+def _context(trials: Sequence[Trial], indices: Sequence[int]) -> Context | None:
+    prompts = [trials[index].prompt for index in indices]
+    nulls = [trials[index].null_prompt for index in indices]
+    asked_nothing = [null for null in nulls if null is not None]
+    every = [*prompts, *asked_nothing]
+    num_tokens = min(prompt.question.start for prompt in every)
+    beginning = prompts[0].input_ids[:num_tokens]
+    is_shared = all(torch.equal(prompt.input_ids[:num_tokens], beginning) for prompt in every)
+    is_one_null = all(torch.equal(null.input_ids, asked_nothing[0].input_ids) for null in asked_nothing)
+    if len(every) < 2 or not is_shared or not is_one_null:
+        return None
+    return Context(num_tokens, tuple(indices), tuple(prompts), tuple(nulls))
+
+
+def observe_shared(
+    replica: Replica, contexts: Sequence[Context], groups: tuple[QueryGroup, ...], *, key_chunk: int
+) -> dict[int, tuple[Groups | SampleError, Groups | SampleError | None]]:
+    """Statistics of every trial of the contexts, under its question and under the null question, by index of trial."""
+    beginnings = collate(replica, [first_tokens(context.prompts[0], context.num_tokens) for context in contexts])
+    readings = [reading for place, context in enumerate(contexts) for reading in _readings(context, place)]
+    num_new = max(reading.start + len(_new_ids(reading)) for reading in readings)
+    width = beginnings.regions.shape[1]
+    cache = PrefixCache(replica.model.config.get_text_config(decoder=True), capacity_tokens=width + num_new)
+    prompts = [reading.prompt for reading in readings]
+    wanted: list[tuple[QueryGroup, ...]] = [("question",) if reading.is_null else groups for reading in readings]
+    plan = plan_rows(prompts, wanted, [reading.start - reading.context.num_tokens for reading in readings])
+    inputs = _continuations(replica, beginnings, readings, num_new=num_new)
+    regions = _regions(readings, width=width, num_new=num_new).to(replica.device)
+    with torch.inference_mode():
+        replica.model.base_model(**beginnings.inputs, use_cache=True, past_key_values=cache)
+        with capture_attention(
+            replica.model,
+            rows=plan.rows,
+            regions=regions,
+            sequences=[reading.sequence for reading in readings],
+            key_chunk=key_chunk,
+        ) as recorder:
+            replica.model.base_model(**inputs, use_cache=True, past_key_values=cache)
+    measured = read_groups(recorder, plan, prompts, model=replica.model)
+    found = {(one.trial, one.is_null): result for one, result in zip(readings, measured, strict=True)}
+    return {trial: (result, found.get((trial, True))) for (trial, is_null), result in found.items() if not is_null}
+
+
+def _readings(context: Context, sequence: int) -> Iterator[_Reading]:
+    """Questions one behind the other; the null question, the same for all of them, once at the end."""
+    start = 0
+    for trial, prompt in zip(context.trials, context.prompts, strict=True):
+        yield (reading := _Reading(trial, False, prompt, context, sequence, start))
+        start += len(_new_ids(reading))
+    for trial, prompt in zip(context.trials, context.null_prompts, strict=True):
+        if prompt is not None:
+            yield _Reading(trial, True, prompt, context, sequence, start)
+
+
+def _new_ids(reading: _Reading) -> Int[Tensor, " token"]:
+    return reading.prompt.input_ids[reading.context.num_tokens :]
+
+
+def _continuations(
+    replica: Replica, beginnings: Batch, readings: Sequence[_Reading], *, num_new: int
+) -> dict[str, Tensor]:
+    """Inputs of the new tokens. Positions go on from the context for each continuation anew."""
+    num_contexts, width = beginnings.regions.shape
+    new = {
+        name: torch.zeros(num_contexts, num_new, dtype=torch.int64)
+        for name in ("input_ids", "offset", *readings[0].prompt.inputs)
+    }
+    segment = torch.full((num_contexts, num_new), -1)
+    for reading in readings:
+        ids = _new_ids(reading)
+        at = (reading.sequence, slice(reading.start, reading.start + len(ids)))
+        segment[at] = reading.start
+        new["offset"][at] = torch.arange(len(ids))
+        new["input_ids"][at] = ids
+        for name, values in reading.prompt.inputs.items():
+            new[name][at] = values[reading.context.num_tokens :]
+    new = {name: tensor.to(replica.device) for name, tensor in new.items()}
+    offset, segment = new.pop("offset"), segment.to(replica.device)
+    given = beginnings.inputs.get("position_ids")
+    last = torch.full((num_contexts, 1), width - 1, device=replica.device) if given is None else _last(given)
+    key_position = torch.cat([torch.arange(width, device=replica.device).expand(num_contexts, -1), offset + width], 1)
+    is_token = torch.cat([beginnings.inputs["attention_mask"].bool(), segment >= 0], dim=1)
+    mask = continuation_mask(replica.model, is_token=is_token, segment=segment, position=key_position)
+    position_ids = last + 1 + offset
+    if given is not None and given.ndim == 3:
+        position_ids = position_ids.expand(given.shape[0], -1, -1)
+    return {**new, "position_ids": position_ids, "attention_mask": mask}  # pyright: ignore[reportReturnType]
+
+
+def _last(position_ids: Tensor) -> Int[Tensor, "batch 1"]:
+    """The highest position of each sequence: text goes on behind it, on all axes."""
+    highest = position_ids.amax(dim=-1, keepdim=True)
+    return highest.amax(dim=0) if highest.ndim == 3 else highest
+
+
+def _regions(readings: Sequence[_Reading], *, width: int, num_new: int) -> Int8[Tensor, "reading key"]:
+    """Each reading's own; what it cannot see counts as padding."""
+    regions = torch.full((len(readings), width + num_new), PADDING_REGION, dtype=torch.int8)
+    for row, reading in zip(regions, readings, strict=True):
+        num_tokens, own = reading.context.num_tokens, reading.prompt.regions
+        row[width - num_tokens : width] = own[:num_tokens]
+        row[width + reading.start : width + reading.start + len(own) - num_tokens] = own[num_tokens:]
+    return regions
