@@ -66,9 +66,8 @@ def test_a_rate_of_nothing_is_null(stream: TextIO) -> None:
 
 def test_a_terminal_gets_a_bar_and_no_json() -> None:
     ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        with Progress(num_units=2, num_samples=8, stream=terminal) as progress:
-            progress.add(num_ok=3, num_errors=1)
+    with os.fdopen(theirs, "w") as terminal, Progress(num_units=2, num_samples=8, stream=terminal) as progress:
+        progress.add(num_ok=3, num_errors=1)
     seen = b""
     with suppress(OSError):  # how a terminal ends
         while piece := os.read(ours, 100_000):
