@@ -39,10 +39,12 @@ def run_timings(
     config = speed_config(config)
 
     def worker() -> tuple[Callable[..., Any], dict[str, Any]]:
+        arguments = {"config": config, "run_uri": run.storage.uri, "fingerprint": run.fingerprint}
+        if worker_class is not None:
+            return worker_class, arguments
         from rampipe.engine.speed_worker import SpeedWorker
 
-        arguments = {"config": config, "run_uri": run.storage.uri, "fingerprint": run.fingerprint}
-        return worker_class or SpeedWorker, arguments
+        return SpeedWorker, arguments
 
     return complete_run(config, run, worker=worker, announce=announce, fresh_actors=True)
 
