@@ -19,6 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rampipe.attention.call import AttentionCall, read_call
 from rampipe.attention.dense_heads import dense_heads
+from rampipe.attention.flex_prefill import FlexPrefill, flex_prefill
 from rampipe.attention.hybrid_plan import HeadShape, HybridPlan, LayerHeads
 from rampipe.attention.interface import AttentionFunction, installed, refuse_unless_alone
 from rampipe.attention.kept_keys import KeptKeys, first_real_keys, kept_keys, visible
@@ -46,6 +47,7 @@ class HybridAttention:
         self.modules = frozenset(model.get_decoder().modules())
         self.dense: AttentionFunction = ALL_ATTENTION_FUNCTIONS["sdpa"]
         self.prior: AttentionFunction | None = self.dense
+        self.flex = flex_prefill(model.device)
         self._kept: dict[tuple[int, ...], list[KeptKeys]] = {}
 
     def new_cache(self, *, capacity_tokens: int) -> SplitCache:
@@ -81,7 +83,7 @@ class HybridAttention:
             return self.dense(module, query, keys, value, attention_mask, **kwargs)
         call = read_call(module, "sdpa", query=query, key=keys, mask=attention_mask, arguments=kwargs)
         check_call(call, kwargs)
-        return hybrid_heads(call, value, heads=heads, rules=rules), None
+        return hybrid_heads(call, value, heads=heads, rules=rules, flex=self.flex), None
 
     def _keys_kept(self, mask: Tensor | None, query: Tensor) -> list[KeptKeys]:
         first = tuple(first_real_keys(mask, query.shape[0]))
@@ -114,12 +116,17 @@ def check_call(call: AttentionCall, arguments: dict[str, Any]) -> None:
 
 
 def hybrid_heads(
-    call: AttentionCall, value: Tensor, *, heads: LayerHeads, rules: list[WindowRule]
+    call: AttentionCall,
+    value: Tensor,
+    *,
+    heads: LayerHeads,
+    rules: list[WindowRule],
+    flex: FlexPrefill | None = None,
 ) -> Float[Tensor, "batch query head value_dim"]:
     """All heads of a layer. Windowing all of them and overwriting the full ones is the fastest while those are few."""
     overwrite = len(heads.full) <= MAX_OVERWRITTEN_FRAC * heads.shape.num_heads
     chosen = range(heads.shape.num_heads) if overwrite else heads.restricted
-    output = restricted_heads(call, value, heads=heads if not overwrite else None, rules=rules)
+    output = restricted_heads(call, value, heads=heads if not overwrite else None, rules=rules, flex=flex)
     if not overwrite:
         whole = output.new_empty(*output.shape[:2], heads.shape.num_heads, output.shape[3])
         whole[:, :, list(chosen)] = output
@@ -131,7 +138,12 @@ def hybrid_heads(
 
 
 def restricted_heads(
-    call: AttentionCall, value: Tensor, *, heads: LayerHeads | None, rules: list[WindowRule]
+    call: AttentionCall,
+    value: Tensor,
+    *,
+    heads: LayerHeads | None,
+    rules: list[WindowRule],
+    flex: FlexPrefill | None,
 ) -> Float[Tensor, "batch query chosen value_dim"]:
     """Attention under the rules of the restricted heads of `heads`, or of all heads where that is None."""
     query, key, mask = call.query, call.key, call.mask
@@ -140,6 +152,10 @@ def restricted_heads(
         kv_index = index // heads.shape.group_size
         query, key, value = query[:, index], key[:, kv_index], value[:, kv_index]
         mask = mask if mask is None or mask.shape[1] == 1 else mask[:, index]
+    if flex is not None and 1 < query.shape[2] == key.shape[2]:
+        output = flex.attend(query, key, value, rules=rules, scaling=call.scaling, mask=mask)
+        if output is not None:
+            return output
     if all(item.kept is rules[0].kept for item in rules):
         return windowed_attention(query, key, value, rule=rules[0], scaling=call.scaling, mask=mask)
     rows: list[Tensor] = []
