@@ -14,7 +14,6 @@ from rampipe.errors import ConfigError, SampleError
 from rampipe.models.replica import Replica
 from rampipe.tables.arms import Arm, ArmPlan
 from rampipe.tables.outcomes import ArmOutcome, SampleOutcomes
-from rampipe.trials.context import context_key
 from rampipe.trials.memory import run_in_halves
 from rampipe.trials.restrict import hybrid_plan_of, restricted_answers
 from rampipe.trials.scores import score_sample
@@ -76,7 +75,7 @@ def _joined(trial: Trial, outcomes: Sequence[ArmOutcome | SampleError]) -> Sampl
     return SampleOutcomes(
         sample_id=sample.sample_id,
         domain=sample.domain,
-        context_key=context_key(sample),
+        context_key=trial.context_key,
         control=not sample.evidence and not sample.images,
         arms=tuple(outcome for outcome in outcomes if isinstance(outcome, ArmOutcome)),
     )
