@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -13,6 +13,8 @@ from rampipe.heads.claims.fast import FULL_FRAC
 from rampipe.heads.scopes import OVERALL
 from rampipe.heads.verdict.outcomes import CONTROL
 from rampipe.report.arm_rows import arm_name, same_way
+from rampipe.report.asked import Asked, asked
+from rampipe.report.numbers import ABSENT
 from rampipe.report.silencing import STAGE as SILENCING
 from rampipe.report.silencing import main_arms
 from rampipe.report.sources import Sources
@@ -46,14 +48,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredSample:
-    """One sample. question, reference: null where no table has them. stands_for: how many it is one of, in words."""
+    """One sample. asked: null where no table has it. stands_for: how many it is one of, in words; counts: right answers
+    of its domain, a text per answer.
+    """
 
     sample_id: str
     domain: str
-    question: str | None
-    reference: str | None
+    asked: Asked | None
     answers: tuple[Answer, ...]
     stands_for: str
+    counts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,10 @@ def answers_section(sources: Sources) -> Answers:
     base = rows[0].filter(pl.col("prediction").is_not_null())
     if base.is_empty():
         return Answers("Nothing was predicted in the ablation: capture.predict_tokens was 0.")
-    questions = _questions(sources)
     domains = _by_domain(base)
-    samples = tuple(_sample(name, part, variants, rows, questions) for name, part in domains[:MAX_DOMAINS])
+    chosen = [_sample(name, part, variants, rows) for name, part in domains[:MAX_DOMAINS]]
+    known = asked(sources, [sample.sample_id for sample in chosen])
+    samples = tuple(replace(sample, asked=known.get(sample.sample_id)) for sample in chosen)
     return Answers(
         columns=tuple(variant.name for variant in variants),
         samples=samples,
@@ -134,7 +139,6 @@ def _sample(
     base: pl.DataFrame,
     variants: Sequence[Variant],
     rows: Sequence[pl.DataFrame],
-    questions: dict[str, tuple[str, str | None]],
 ) -> AnsweredSample:
     right = base.filter(pl.col("correct")).get_column("sample_id")
     first = base.item(0, "sample_id") if right.is_empty() else right.item(0)
@@ -145,15 +149,20 @@ def _sample(
         first = lost.item(0, "sample_id") if lost.height else first
         stands_for = f"{lost.height:,} of {right.len():,} right answers are lost {variants[target].name}"
         stands_for += "" if lost.height else "; shown is the first right one"
-    question, reference = questions.get(first, (None, None))
+    ids = base.get_column("sample_id").to_list()
     return AnsweredSample(
         sample_id=first,
         domain="text-only control" if domain == CONTROL else domain,
-        question=question,
-        reference=reference,
+        asked=None,
         answers=tuple(_answer(part.filter(pl.col("sample_id") == first)) for part in rows),
         stands_for=stands_for,
+        counts=tuple(_count(part.filter(pl.col("sample_id").is_in(ids))) for part in rows),
     )
+
+
+def _count(rows: pl.DataFrame) -> str:
+    judged = rows.get_column("correct").drop_nulls()
+    return f"{judged.sum():,} of {judged.len():,} right" if judged.len() else ABSENT
 
 
 def _answer(row: pl.DataFrame) -> Answer:
@@ -165,32 +174,23 @@ def _answer(row: pl.DataFrame) -> Answer:
     return Answer(shortened(text.strip(), MAX_CHARACTERS) or "(nothing)", row.item(0, "correct"))
 
 
-def _questions(sources: Sources) -> dict[str, tuple[str, str | None]]:
-    """Question and first accepted answer by sample, of the few samples whose attention was drawn."""
-    table = sources.table("examples", "examples")
-    if table is None:
-        return {}
-    rows = table.select("sample_id", "question", "answer").unique("sample_id").iter_rows()
-    return {sample_id: (question, answer) for sample_id, question, answer in rows}
-
-
 def _chosen_by(variants: Sequence[Variant]) -> str:
     target = next((arm.name for arm in variants[1:] if arm.stage == SILENCING), None)
     if target is None:
         return "Of each domain the first sample by id that is answered rightly."
     return (
         f"Nobody picked these: of each domain, the first sample by id that is answered rightly as the model is, and "
-        f"wrongly {target}. How many it stands for is below it."
+        f"wrongly {target}. Under each answer: how many samples of the domain are answered rightly so."
     )
 
 
 def _notes(samples: Sequence[AnsweredSample], num_domains: int, *, has_speed: bool) -> Iterator[str]:
     if num_domains > len(samples):
         yield f"Shown are the first {len(samples)} of {num_domains} domains by name."
-    if any(sample.question is None for sample in samples):
+    if any(sample.asked is None for sample in samples):
         yield (
-            "Outcomes hold answers, not questions or images: a sample that was not drawn under `What a head sees` "
-            "is named by its id, under which the dataset has both. A right answer as it is matches the reference."
+            "Outcomes hold answers, not questions or images: a sample that was not drawn below, under What a head "
+            "sees, is named by its id, under which the dataset has both. A right answer as it is matches the reference."
         )
     if not has_speed:
         yield (

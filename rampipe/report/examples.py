@@ -59,7 +59,7 @@ def examples_section(sources: Sources) -> Examples:
 
 
 def _sample(rows: pl.DataFrame, masses: dict[tuple[str, str, HeadId], float], index: int) -> ExampleSample:
-    chosen = [_example(row, masses) for row in _first_heads(rows).iter_rows(named=True)]
+    chosen = [read_example(row, masses) for row in _first_heads(rows).iter_rows(named=True)]
     shown, problems = list[Drawn](), list[str]()
     for example in chosen:
         name = f"example-{index}-head-{example.head.layer}-{example.head.head}"
@@ -88,7 +88,8 @@ def _first_heads(rows: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(["layer", "head"], keep="first", maintain_order=True).sort("place").head(MAX_MAPS)
 
 
-def _example(row: dict[str, Any], masses: dict[tuple[str, str, HeadId], float]) -> Example:
+def read_example(row: dict[str, Any], masses: dict[tuple[str, str, HeadId], float]) -> Example:
+    """A row of the examples table; masses: on the evidence by sample, query and head, as far as they are known."""
     head = HeadId(row["layer"], row["head"])
     return Example(
         sample_id=row["sample_id"],

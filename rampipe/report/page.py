@@ -77,6 +77,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
     where = _where(sources, ranked)
     domains = domains_section(sources, ranked)
     silencing, speed, examples = silencing_section(sources), speed_section(sources), examples_section(sources)
+    answers = answers_section(sources)
     html = (
         _environment()
         .get_template("page.html.j2")
@@ -92,7 +93,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
             stability=stability_section(sources),
             silencing=silencing,
             speed=speed,
-            answers=answers_section(sources),
+            answers=answers,
             examples=examples,
             errors={"missing": "" if sources.commits else domains.missing, "rows": summary.error_rows(sources.errors)},
             facts=summary.facts(sources),
@@ -101,6 +102,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
     )
     shown = [*where.figures, *domains.figures, *silencing.figures, *speed.figures]
     shown += [figure for sample in examples.samples for figure in sample.figures]
+    shown += [sample.asked.picture for sample in answers.samples if sample.asked and sample.asked.picture]
     return html, {f"report/{figure.name}.png": figure.png for figure in shown} | _headline(sources, ranked)
 
 

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import polars as pl
 
 from rampipe.config import AblateConfig
 from rampipe.heads.plan import make_plan
-from rampipe.heads.rank import Ranking
-from rampipe.heads.ranking import to_table
-from rampipe.heads.verdict import judge
+from rampipe.heads.verdict.sentences import verdict_lines
+from rampipe.heads.verdict.stage import judge_stage
 from rampipe.tables.arms import Arm
-from rampipe.tables.derived import publish_stage
 from rampipe.tables.run import Run
-from tests.unit.heads.made_outcomes import made_outcomes
+from tests.unit.heads.made_outcomes import Answer, made_outcomes
 from tests.unit.heads.made_ranking import made_ranking, random_means
+from tests.unit.heads.made_runs import written_outcomes
 
-CONFIG = AblateConfig(fracs=(0.0, 0.02, 0.05, 0.2), seeds=3)
+CONFIG = AblateConfig(fracs=(0.0, 0.02, 0.05, 0.2), seeds=3, bootstrap_samples=50)
+WRONG = "not 42"
 
 
 def answers(arm: Arm, index: int) -> bool:
-    """Top heads cost most answers, random ones a few, more where more are silenced; the control set is unharmed."""
+    """Top heads cost most answers, random ones a few, more where more are silenced; the control set is unharmed.
+
+    Heads that another domain ranks first cost the even samples alone, which are of the first domain.
+    """
     if index >= 40:
         return index % 5 != 0
+    if arm.strategy == "top" and arm.scope != "overall":
+        return index % 2 == 1
     harm = {"top": 36 if arm.query_head_frac > 0.03 else 20, "bottom": 2}
     wrong = harm.get(arm.strategy, 1 if arm.seed is None else 2 + arm.seed + round(20 * arm.query_head_frac))
     return index >= wrong
 
 
-def publish_ablation(run: Run, config: AblateConfig = CONFIG, *, predicts: bool = True) -> list[str]:
-    """Publish the stage and give the verdict."""
-    ranking: Ranking = made_ranking({"overall": random_means()})
-    plan = make_plan(ranking, config, kv_heads=4)
-    outcomes = made_outcomes(plan, answers if predicts else lambda arm, index: None, num_controls=20)
-    accuracy, lines = judge(outcomes.lazy(), plan, bootstrap_samples=50, confidence=config.confidence)
-    tables = {"accuracy": accuracy.to_arrow(), "arms": to_table([_row(arm) for arm in plan.arms], "arms.v1")}
-    publish_stage(run.storage, "ablation", tables, {"test": config.model_dump(mode="json")})
-    return lines
+def silent(arm: Arm, index: int) -> None:
+    """No prediction at all."""
+
+
+def publish_ablation(
+    run: Run,
+    config: AblateConfig = CONFIG,
+    *,
+    answer: Answer = answers,
+    said: Mapping[bool, str] | None = None,
+    domains: Sequence[str] = ("docs", "films"),
+) -> list[str]:
+    """Publish the answers and the stage, and give the verdict. said: predictions, right and wrong."""
+    means: dict[str, np.ndarray] = {name: random_means(seed=place) for place, name in enumerate(config.scopes)}
+    plan = make_plan(made_ranking({"overall": random_means(), **means}), config, kv_heads=4)
+    outcomes = made_outcomes(plan, answer, num_controls=20, domains=domains)
+    said = {True: "42", False: WRONG} if said is None else said
+    words = pl.when("correct").then(pl.lit(said[True])).otherwise(pl.lit(said[False]))
+    spoken = outcomes.with_columns(pl.when(pl.col("correct").is_not_null()).then(words).alias("prediction"))
+    written = written_outcomes(run, spoken, plan, folder="ablation")
+    accuracy = judge_stage(run.storage.uri, written.storage.uri, plan, config, stage="ablation")
+    return verdict_lines(accuracy, plan, confidence=config.confidence)
 
 
 def read_accuracy(run: Run) -> pl.DataFrame:
     return pl.read_parquet(f"{run.storage.uri}/ablation/accuracy.parquet")
-
-
-def _row(arm: Arm) -> dict[str, object]:
-    fields = {name: getattr(arm, name) for name in Arm.__slots__}
-    return {**fields, "heads": [{"layer": head.layer, "head": head.head} for head in arm.heads]}

@@ -26,6 +26,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "br":
+            self.handle_data(" ")
         if tag == "section":
             self.section = dict(attrs)["id"] or ""
         if tag == "tr":

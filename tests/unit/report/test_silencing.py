@@ -14,11 +14,12 @@ from rampipe.config import AblateConfig
 from rampipe.report import figures
 from rampipe.report.fraction_curve import FractionLine
 from rampipe.report.page import write_report
+from rampipe.report.palette import look
 from rampipe.report.silencing import confidence_of, fraction_panels, silencing_section
 from rampipe.report.sources import read_sources
-from rampipe.report.style import LIGHT
+from rampipe.report.style import DARK, LIGHT
 from rampipe.tables.run import Run
-from tests.unit.report.made_ablation import CONFIG, publish_ablation, read_accuracy
+from tests.unit.report.made_ablation import CONFIG, publish_ablation, read_accuracy, silent
 from tests.unit.report.made_run import Shape, make_run
 from tests.unit.report.reading import Page
 
@@ -44,8 +45,9 @@ def test_without_the_stage_the_command_is_named_and_with_it_the_verdict(run: Run
     lines = publish_ablation(run)
     after = shown(run)  # twin: the page is made again, for another stage
     assert after.problems == []
-    assert "jobs.ablate" not in after.text("silencing")
+    assert "No ablation" not in after.text("silencing")
     assert len(lines) > 6
+    assert "causal holds: without the top 5 % accuracy is 0.10 of 0.97" in after.text("silencing")
     assert all(line in after.text("silencing") for line in lines)
     assert (Path(run.storage.uri) / "report" / "silencing.png").is_file()
 
@@ -117,7 +119,10 @@ def test_the_top_line_is_where_the_accuracy_is(run: Run) -> None:
 def test_every_way_to_silence_has_its_panel(run: Run) -> None:
     publish_ablation(run)
     assert [panel.title for panel in fraction_panels(read_accuracy(run))] == ["Accuracy with heads silenced"]
-    publish_ablation(run, AblateConfig(fracs=(0.05,), seeds=2, modes=("zero", "mean"), positions=("all", "decode")))
+    ways = AblateConfig(
+        fracs=(0.05,), seeds=2, modes=("zero", "mean"), positions=("all", "decode"), bootstrap_samples=10
+    )
+    publish_ablation(run, ways)
     titles = [panel.title for panel in fraction_panels(read_accuracy(run))]
     assert sorted(titles) == [
         "Accuracy with heads silenced",
@@ -140,9 +145,57 @@ def test_the_confidence_is_the_one_of_the_intervals(run: Run, confidence: float)
 
 
 def test_no_predictions_are_dashes_and_no_figure(run: Run) -> None:
-    publish_ablation(run, predicts=False)
+    publish_ablation(run, answer=silent)
     section = silencing_section(read_sources(run.storage.uri))
     assert section.figures == ()
     assert section.notes[0].startswith("No figure: nothing was predicted")
     assert {cell for row in section.rows for cell in row[3:]} == {"–"}
     assert "accuracy unknown" in section.verdict[0]
+
+
+def test_every_way_to_choose_heads_is_drawn_with_a_look_of_its_own(run: Run) -> None:
+    strategies = ("top", "bottom", "band", "cumulative_mass", "from_list", "random", "layer_matched_random")
+    bands = ((0.05, 0.1), (0.1, 0.2))
+    some = AblateConfig(
+        fracs=(0.05,), seeds=2, strategies=strategies, bands=bands, heads=("0.1", "2.3"), bootstrap_samples=10
+    )
+    publish_ablation(run, some)
+    (panel,) = fraction_panels(read_accuracy(run))
+    assert {line.strategy for line in panel.lines} == set(strategies)
+    assert len({look(line.strategy, LIGHT) for line in panel.lines}) == len(strategies)
+    assert len({look(line.strategy, DARK).colour for line in panel.lines}) == len(strategies)
+    bands_drawn = next(line for line in panel.lines if line.strategy == "band")
+    assert len(bands_drawn.share) == 2
+    spreads = [line for line in panel.lines if line.is_band]
+    # Of top, then of the mass and of the list: the same name once, the others hollow points.
+    assert [line.is_path for line in spreads] == [True, True, False, False, False, False]
+    assert [bool(line.name) for line in spreads] == [True, True, False, False, False, False]
+    section = silencing_section(read_sources(run.storage.uri))
+    names = [row[0] for row in section.rows]
+    assert {"band 5 to 10 %", "band 10 to 20 %", "cumulative mass 50 %", "from list"} <= set(names)
+    assert {"band 5 to 10 %", "cumulative mass 50 %", "from list"} <= set(section.domain_columns)
+    publish_ablation(run)  # twin: what was not tried is not drawn
+    assert {line.strategy for line in fraction_panels(read_accuracy(run))[0].lines} == {
+        *("top", "bottom", "random", "layer_matched_random")
+    }
+
+
+def test_a_ranking_of_one_domain_on_another_is_a_matrix(run: Run) -> None:
+    publish_ablation(run, CONFIG.model_copy(update={"scopes": ("overall", "films"), "fracs": (0.05,), "seeds": 1}))
+    section = silencing_section(read_sources(run.storage.uri))
+    assert section.transfer_columns == (
+        "top 5 % ranked on", "asked: all domains", "asked: docs", "asked: films", "asked: text-only control"
+    )  # fmt: skip
+    assert [row[0] for row in section.transfer_rows] == ["all domains", "films"]
+    # Heads of the ranking on films cost the other domain all answers, and films none.
+    assert section.transfer_rows[1][2:4] == ("0.0 (−95.0)", "100.0 (0.0)")
+    assert section.transfer_rows[0][2:4] == ("10.0 (−85.0)", "10.0 (−90.0)")
+    assert {row[0].split(" [")[0] for row in section.other_rows if not row[0].startswith("↳")} == {
+        "top 5 %", "bottom 5 %"
+    }  # fmt: skip
+    assert all("films" not in row[0] for row in section.rows)
+    text = shown(run).text("silencing")
+    assert "asked: films" in text
+    publish_ablation(run)  # twin
+    assert silencing_section(read_sources(run.storage.uri)).transfer_rows == ()
+    assert "Only one ranking was tried." in shown(run).text("silencing")
