@@ -9,6 +9,7 @@ from rampipe.attention import windowed
 from rampipe.attention.capture import QueryRows, capture_attention
 from rampipe.attention.hybrid import HybridAttention, hybrid_attention
 from rampipe.attention.hybrid_plan import HybridPlan
+from rampipe.attention.interface import observe_attention
 from rampipe.errors import ConfigError, ModelError, SampleError
 from rampipe.types import HeadId
 from tests.unit.attention.hybrid_oracle import oracle_logits
@@ -218,6 +219,29 @@ def test_what_would_be_wrong_is_refused():
     model.get_decoder().layers[0].self_attn.attention_dropout = 0.1
     with pytest.raises(ModelError, match=r"dropout is 0\.1"):
         hybrid_logits(model, inputs, plan())
+
+
+def test_no_capture_within_hybrid_attention_as_it_would_be_of_dense_heads(monkeypatch):
+    model = build("qwen2")
+    inputs, regions, _ = prompt("qwen2")
+    rows = QueryRows(torch.tensor([0]), torch.tensor([39]))
+    with hybrid_attention(model, plan(()), text_keys=None):
+        with (
+            pytest.raises(ModelError, match=r"capture_attention within hybrid_attention \(HybridAttention"),
+            capture_attention(model, rows=rows, regions=regions),
+        ):
+            pass
+        with (
+            pytest.raises(ModelError, match=r"observe_attention .* within hybrid_attention"),
+            observe_attention(model.get_decoder(), lambda module, call: None),
+        ):
+            pass
+        monkeypatch.setattr(HybridAttention, "is_observable", True)  # twin: what the refusal prevents
+        with torch.no_grad(), capture_attention(model, rows=rows, regions=regions) as recorder:
+            run(model, inputs)
+    with torch.no_grad(), capture_attention(model, rows=rows, regions=regions) as dense:
+        run(model, inputs)
+    assert torch.equal(recorder.layers[0].mass, dense.layers[0].mass)  # though heads of layer 0 saw 8 of 40 keys
 
 
 @pytest.mark.parametrize(("field", "value"), [("window_tokens", 0), ("sink_tokens", -1), ("dense_below_tokens", -1)])
