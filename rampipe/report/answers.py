@@ -93,7 +93,7 @@ def answers_section(sources: Sources) -> Answers:
         columns=tuple(variant.name for variant in variants),
         samples=samples,
         chosen_by=_chosen_by(variants),
-        notes=tuple(_notes(samples, len(domains), has_speed=SPEED in sources.answers)),
+        notes=(*_stale(sources), *_notes(samples, len(domains), has_speed=SPEED in sources.answers)),
     )
 
 
@@ -182,6 +182,15 @@ def _chosen_by(variants: Sequence[Variant]) -> str:
         f"Nobody picked these: of each domain, the first sample by id that is answered rightly as the model is, and "
         f"wrongly {target}. Under each answer: how many samples of the domain are answered rightly so."
     )
+
+
+def _stale(sources: Sources) -> Iterator[str]:
+    for stage, job in ((SILENCING, "ablate"), (SPEED, "speed")):
+        if stage in sources.answers and sources.answers_are_stale(stage):
+            yield (
+                f"The tables of {stage} were judged from other answers than are shown here. Run "
+                f"`python -m jobs.{job} RUN --config FILE` again."
+            )
 
 
 def _notes(samples: Sequence[AnsweredSample], num_domains: int, *, has_speed: bool) -> Iterator[str]:

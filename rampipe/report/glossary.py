@@ -22,6 +22,20 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ),
     ("CoRe head", "A head among the first by mean metric; the share of heads that count is k_frac of the ranking."),
     ("Contextual head", "Not CoRe, and gives most of its attention to visual tokens outside the evidence."),
+    (
+        "Arm",
+        "One way to run the model on all evaluated samples: which heads are touched, and how. The base touches none.",
+    ),
+    (
+        "Full attention",
+        "A head that sees the whole context. Heads without it see the first tokens, a recent window and, unless "
+        "configured otherwise, all text; dense attention is full attention for every head.",
+    ),
+    (
+        "Random draw",
+        "As many heads as an arm has, drawn from all others, or with as many in every layer (layer-matched): what any "
+        "heads would do.",
+    ),
     ("Positive mass", "The sum of all positive means: shares of it say how concentrated retrieval is in few heads."),
     (
         "Interval",

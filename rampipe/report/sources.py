@@ -35,11 +35,13 @@ PAGE_VERSION = 4
 STAGES = ("ranking", "examples", "ablation", "speed")
 """Stages whose tables the page shows, in the order in which they are made."""
 
-ANSWERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "ablation": ("ablation", ("outcomes",)),
-    "speed": ("speed/answers", ("answers", "run_id")),
+ANSWERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "ablation": ("ablation", ("outcomes",), ("commits_sha256",)),
+    "speed": ("speed/answers", ("answers", "run_id"), ("answers", "commits_sha256")),
 }
-"""Of the stages that judge answers: the folder of their runs, and where `made_from` names the one that was judged."""
+"""Of the stages that judge answers: the folder of their runs, and where `made_from` names the one that was judged and
+its rows.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,20 @@ class Sources:
         """Whether the ranking was made from other rows than those that are committed now."""
         made_from = self.ranking_from.get("commits_sha256")
         return made_from is not None and made_from != success_content(self.run, self.commits)["commits_sha256"]
+
+    def partial_note(self, stage: str) -> tuple[str, ...]:
+        """A sentence when the tables of a stage were judged before their answers were finished, else nothing."""
+        _, name, rows = ANSWERS[stage]
+        made_from = self.made_from.get(stage, {})
+        if _at(made_from, name) is None or _at(made_from, rows) is not None:
+            return ()
+        return (f"PARTIAL: the tables of {stage} were judged before every sample was answered. Run its job again.",)
+
+    def answers_are_stale(self, stage: str) -> bool:
+        """Whether the tables of a stage were judged from other answers than those that are there now."""
+        success = read_success(self.answers[stage].run.storage)
+        judged = _at(self.made_from[stage], ANSWERS[stage][2])
+        return judged != (None if success is None else success.commits_sha256)
 
     def table(self, stage: str, name: str) -> pl.DataFrame | None:
         """A derived table, or None when it was not made.
@@ -163,12 +179,18 @@ def _made_from(storage: Storage, stage: str) -> dict[str, Any]:
         raise StorageError(f"{storage.uri}/{path}: damaged. Run the job of this stage again.") from None
 
 
+def _at(content: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """A nested value; null where there is none."""
+    found: Any = content
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
 def _judged(storage: Storage, stage: str, made_from: Mapping[str, Any]) -> OpenRun | None:
     """The run of the answers that a stage judged; null when it was not published with the tables."""
-    folder, keys = ANSWERS[stage]
-    found: Any = made_from
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
+    folder, keys, _ = ANSWERS[stage]
+    found = _at(made_from, keys)
     # A name, not a path: the file could have been written by anyone.
     if not isinstance(found, str) or not re.fullmatch(r"[\w-]+", found):
         return None

@@ -46,6 +46,7 @@ def publish_ablation(
     answer: Answer = answers,
     said: Mapping[bool, str] | None = None,
     domains: Sequence[str] = ("docs", "films"),
+    uncommitted: int = 0,
 ) -> list[str]:
     """Publish the answers and the stage, and give the verdict. said: predictions, right and wrong."""
     means: dict[str, np.ndarray] = {name: random_means(seed=place) for place, name in enumerate(config.scopes)}
@@ -54,7 +55,7 @@ def publish_ablation(
     said = {True: "42", False: WRONG} if said is None else said
     words = pl.when("correct").then(pl.lit(said[True])).otherwise(pl.lit(said[False]))
     spoken = outcomes.with_columns(pl.when(pl.col("correct").is_not_null()).then(words).alias("prediction"))
-    written = written_outcomes(run, spoken, plan, folder="ablation")
+    written = written_outcomes(run, spoken, plan, folder="ablation", uncommitted=uncommitted)
     accuracy = judge_stage(run.storage.uri, written.storage.uri, plan, config, stage="ablation")
     return verdict_lines(accuracy, plan, confidence=config.confidence)
 

@@ -103,3 +103,19 @@ def test_what_is_missing_is_said(run: Run) -> None:
 def test_nothing_predicted(run: Run) -> None:
     publish_ablation(run, CONFIG.model_copy(update={"seeds": 1}), answer=silent)
     assert "Nothing was predicted in the ablation" in shown(run).text("answers")
+
+
+def test_answers_that_came_after_the_tables_are_told_apart(run: Run) -> None:
+    partial = CONFIG.model_copy(update={"allow_partial": True, "seeds": 1})
+    publish_ablation(run, partial, uncommitted=1)
+    assert "PARTIAL: the tables of ablation were judged before every sample was" in shown(run).text("silencing")
+    assert "were judged from other answers" not in shown(run).text("answers")
+    success = Path(run.storage.uri) / "ablation" / "_SUCCESS.json"
+    tables = {path: path.read_bytes() for path in (success, *success.parent.glob("*.parquet"))}
+    publish_ablation(run, partial)
+    assert "PARTIAL" not in shown(run).text("silencing")
+    assert "were judged from other answers" not in shown(run).text("answers")
+    for path, data in tables.items():
+        path.write_bytes(data)
+    text = shown(run).text("answers")
+    assert "The tables of ablation were judged from other answers than are shown here." in text
