@@ -26,6 +26,13 @@ class _PrefixLayer(PreallocatedLayer):
         found = super().update(key_states, value_states)
         return (key_states, value_states) if is_first else found
 
+    def spread(self, sequences: Int[Tensor, " row"], capacity_tokens: int) -> _PrefixLayer:
+        """See `PrefixCache.spread`."""
+        copy = _PrefixLayer(capacity_tokens)
+        held = [side[:, :, : self.num_tokens].index_select(0, sequences) for side in self.tensors()]
+        copy.update(*held)
+        return copy
+
 
 class PrefixCache(Cache):
     """One layer of keys and values per decoder layer. capacity_tokens: of the context and all its continuations."""
@@ -34,6 +41,12 @@ class PrefixCache(Cache):
 
     def __init__(self, config: PreTrainedConfig, *, capacity_tokens: int) -> None:
         super().__init__(layers=[_PrefixLayer(capacity_tokens) for _ in range(config.num_hidden_layers)])
+
+    def spread(self, sequences: Int[Tensor, " row"], *, capacity_tokens: int) -> PrefixCache:
+        """A copy with a row for each of these sequences, and room for as many tokens."""
+        copy = object.__new__(PrefixCache)
+        Cache.__init__(copy, layers=[layer.spread(sequences, capacity_tokens) for layer in self.layers])
+        return copy
 
 
 def can_continue(model: PreTrainedModel) -> bool:

@@ -164,7 +164,7 @@ class Worker:
         trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
         outcomes = list[Outcome]()
         num_tokens = {row: trial.num_tokens for row, trial in trials.items()}
-        shared = {row: trial.context_key for row, trial in trials.items() if trial.begins_with_context}
+        shared = {row: trial.context_key for row, trial in trials.items() if trial.prompt.begins_with_context}
         batches = compose_batches(
             num_tokens,
             batch_tokens=self._config.capture.batch_tokens,

@@ -43,6 +43,12 @@ class Prompt:
     """(image, x0, y0, x1, y1) of each visual token: index into `Sample.images`, pixels of the stored image."""
     flags: tuple[str, ...]
 
+    @property
+    def begins_with_context(self) -> bool:
+        """Whether all images come before the question, so that what was read of them holds for any question."""
+        visual = self.visual_positions
+        return self.question.start > 0 and (len(visual) == 0 or int(visual[-1]) < self.question.start)
+
     def query_positions(self, group: QueryGroup) -> range:
         """Rows of a group. Those of `answer` predict the answer's tokens, so each is one position earlier."""
         if group == "question":
@@ -129,6 +135,20 @@ def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
         inputs={name: tensor.to(replica.device) for name, tensor in {**batch, **extra}.items()},
         regions=regions.to(replica.device),
         offsets=tuple(width - length for length in lengths),
+    )
+
+
+def text_positions(beginnings: Batch, offset: Int[Tensor, "batch token"]) -> Int[Tensor, "*axis batch token"]:
+    """`position_ids` of text behind the beginnings: it goes on after the highest position, on all axes.
+
+    offset: of each new token behind its beginning, from 0.
+    """
+    given = beginnings.inputs.get("position_ids")
+    if given is None:
+        return beginnings.regions.shape[1] + offset
+    highest = given.amax(dim=-1, keepdim=True)
+    return (
+        (highest.amax(dim=0) + 1 + offset).expand(given.shape[0], -1, -1) if given.ndim == 3 else highest + 1 + offset
     )
 
 

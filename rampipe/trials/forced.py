@@ -25,13 +25,18 @@ class Answers(NamedTuple):
     log_probs: list[float | None]
 
 
-def teacher_forced(replica: Replica, prompts: Sequence[Prompt], batch: Batch) -> list[float | None]:
-    """Log-probabilities from one forward of the prompts with their answers; `batch` is their collation."""
+def teacher_forced(
+    replica: Replica, prompts: Sequence[Prompt], batch: Batch, *, cache: Cache | None = None
+) -> list[float | None]:
+    """Log-probabilities from one forward of the prompts with their answers; `batch` is their collation.
+
+    cache: holds what comes before the tokens of the batch.
+    """
     lengths = answer_lengths(prompts)
     longest = max(lengths)
     # Padded on the left: the answers are the last tokens, each predicted one position earlier.
     logits: Float[Tensor, "row token vocabulary"] = replica.model(
-        **batch.inputs, use_cache=False, logits_to_keep=longest + 1
+        **batch.inputs, use_cache=cache is not None, past_key_values=cache, logits_to_keep=longest + 1
     ).logits
     targets = batch.inputs["input_ids"][:, -longest:]
     chosen = logits[:, :-1].float().log_softmax(dim=-1).gather(-1, targets[:, :, None])[:, :, 0].double().cpu()

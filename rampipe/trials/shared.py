@@ -16,7 +16,7 @@ from torch import Tensor
 from rampipe.attention.capture import capture_attention
 from rampipe.attention.prefix_cache import PrefixCache, can_continue, continuation_mask
 from rampipe.errors import SampleError
-from rampipe.models.prompts import PADDING_REGION, Batch, Prompt, collate, first_tokens
+from rampipe.models.prompts import PADDING_REGION, Batch, Prompt, collate, first_tokens, text_positions
 from rampipe.models.replica import Replica
 from rampipe.trials.statistics import Groups, plan_rows, read_groups
 from rampipe.trials.trial import Trial
@@ -54,7 +54,7 @@ def find_contexts(replica: Replica, trials: Sequence[Trial]) -> list[Context]:
         return []
     by_key: dict[str, list[int]] = {}
     for index, trial in enumerate(trials):
-        if trial.begins_with_context:
+        if trial.prompt.begins_with_context:
             by_key.setdefault(trial.context_key, []).append(index)
     return [context for indices in by_key.values() if (context := _context(trials, indices)) is not None]
 
@@ -137,21 +137,11 @@ def _continuations(
             new[name][at] = values[reading.context.num_tokens :]
     new = {name: tensor.to(replica.device) for name, tensor in new.items()}
     offset, segment = new.pop("offset"), segment.to(replica.device)
-    given = beginnings.inputs.get("position_ids")
-    last = torch.full((num_contexts, 1), width - 1, device=replica.device) if given is None else _last(given)
     key_position = torch.cat([torch.arange(width, device=replica.device).expand(num_contexts, -1), offset + width], 1)
     is_token = torch.cat([beginnings.inputs["attention_mask"].bool(), segment >= 0], dim=1)
     mask = continuation_mask(replica.model, is_token=is_token, segment=segment, position=key_position)
-    position_ids = last + 1 + offset
-    if given is not None and given.ndim == 3:
-        position_ids = position_ids.expand(given.shape[0], -1, -1)
+    position_ids = text_positions(beginnings, offset)
     return {**new, "position_ids": position_ids, "attention_mask": mask}  # pyright: ignore[reportReturnType]
-
-
-def _last(position_ids: Tensor) -> Int[Tensor, "batch 1"]:
-    """The highest position of each sequence: text goes on behind it, on all axes."""
-    highest = position_ids.amax(dim=-1, keepdim=True)
-    return highest.amax(dim=0) if highest.ndim == 3 else highest
 
 
 def _regions(readings: Sequence[_Reading], *, width: int, num_new: int) -> Int8[Tensor, "reading key"]:

@@ -24,12 +24,6 @@ class Trial:
     null_prompt: Prompt | None
 
     @property
-    def begins_with_context(self) -> bool:
-        """Whether all images come before the question, so that what was read of them holds for any question."""
-        visual = self.prompt.visual_positions
-        return self.prompt.question.start > 0 and (len(visual) == 0 or int(visual[-1]) < self.prompt.question.start)
-
-    @property
     def num_tokens(self) -> int:
         """Tokens of the longer prompt, teacher-forced answer included: what a batch is budgeted by."""
         lengths = [len(prompt.input_ids) for prompt in (self.prompt, self.null_prompt) if prompt is not None]
