@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,15 @@ def flex_prefill(device: torch.device) -> FlexPrefill | None:
     if find_spec("triton") is None:
         _warn_loop("Triton is not installed, which FlexAttention needs")
         return None
+    return FlexPrefill(_compiled_kernel())
+
+
+@cache
+def _compiled_kernel() -> Callable[..., Any]:
+    """Compiled once a process, for all contexts."""
     from torch.nn.attention.flex_attention import flex_attention  # brings the compiler along, which takes seconds
 
-    return FlexPrefill(torch.compile(flex_attention))
+    return torch.compile(flex_attention)
 
 
 def real_keys(
