@@ -114,6 +114,17 @@ def test_heads_that_are_kept_are_better_than_random_ones() -> None:
     assert lines[0].endswith("; random costs at least 0.50 (2 draws); better than every random draw")
 
 
+def test_no_head_and_every_head_are_named_so_and_have_no_draws_to_beat() -> None:
+    plan = make_plan(RANKING, SpeedConfig(full_fracs=(0.0, 0.05, 1.0), strategies=("top",)))
+    _, lines = judge(made_outcomes(plan, lambda arm, index: index > 1).lazy(), plan, **FEW)
+    told = [(line.partition(" costs ")[0], line.endswith("held against no random draw")) for line in lines]
+    assert told == [
+        ("full attention for no head", False),
+        ("full attention for top 5 % alone", True),
+        ("full attention for every head", False),
+    ]
+
+
 def test_answers_without_a_verdict_are_counted_and_not_wrong() -> None:
     def silent(arm: Arm, index: int) -> bool | None:
         return None if arm.strategy == "top" and index < 10 else index >= 10
