@@ -16,11 +16,12 @@ from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config
 from rampipe.engine.capture import run_capture
-from rampipe.engine.examples import write_examples
+from rampipe.engine.examples import write_asked, write_examples
 from rampipe.heads.claims import Claim, causal, claim_lines, fast, sparse
 from rampipe.heads.metrics import check_captured
 from rampipe.heads.rank import Ranking, current_ranking, rank_run
 from rampipe.heads.summary import print_summary
+from rampipe.report.answers import shown_samples
 from rampipe.report.page import write_report
 
 EXAMPLES = (
@@ -47,6 +48,9 @@ def pipeline(arguments: argparse.Namespace) -> int:
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
     write_examples(config, outcome.run_uri, ranking.core_heads())
+    if ablated is not None:
+        shown = shown_samples(outcome.run_uri)
+        write_asked(config, outcome.run_uri, shown, ranking.core_heads(), split=config.ablate.split)
     page = write_report(outcome.run_uri)
     print_summary(ranking)
     print(f"run: {outcome.run_uri}\nreport: {page}")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from rampipe.config import RunConfig
 from rampipe.data import open_source
+from rampipe.engine.plan import cut_units
 from rampipe.errors import SampleError
 from rampipe.tables.commit import CommitRecord, read_commits
 from rampipe.tables.derived import publish_stage, stage_is_current
@@ -26,6 +27,7 @@ from rampipe.tables.storage import Storage
 from rampipe.types import HeadId, QueryGroup, Sample, Unit
 
 STAGE = "examples"
+ASKED_STAGE = "asked"
 MAX_HEADS = 3
 MAX_IMAGES = 4
 """Images with evidence that are stored of one sample; a document may have hundreds of pages."""
@@ -54,6 +56,44 @@ def write_examples(config: RunConfig, run_uri: str, heads: Sequence[HeadId]) -> 
         table = pa.Table.from_pylist(rows, schema=load_schema("examples.v1").arrow_schema)
         publish_stage(run.storage, STAGE, {"examples": table}, made_from)
     return f"{run.storage.uri}/{STAGE}"
+
+
+def write_asked(
+    config: RunConfig, run_uri: str, sample_ids: Sequence[str], heads: Sequence[HeadId], *, split: str | None
+) -> str:
+    """Draw these samples of the evaluated split with the first three heads: `<run>/asked/examples.parquet`, so that
+    answers before and after can be shown with what was asked. Returns the folder.
+
+    Does nothing when the same was drawn before. Ids that the split does not have are left out.
+    """
+    run = open_run_dir(run_uri)
+    heads, wanted = tuple(heads[:MAX_HEADS]), sorted(set(sample_ids))
+    evaluated = config.model_copy(update={"data": config.data.model_copy(update={"split": split})})
+    query = "question" if "question" in run.queries else run.queries[0]
+    made_from = {
+        "model": run.inputs["model"],
+        "shards": {shard.path: shard.digest for shard in open_source(evaluated.data).shards()},
+        "samples": wanted,
+        "heads": [str(head) for head in heads],
+        "query": query,
+    }
+    if not stage_is_current(run.storage, ASKED_STAGE, made_from):
+        chosen = _find_samples(evaluated, wanted) if heads else []
+        rows = _draw_there(evaluated, chosen, heads, query) if chosen else []
+        table = pa.Table.from_pylist(rows, schema=load_schema("examples.v1").arrow_schema)
+        publish_stage(run.storage, ASKED_STAGE, {"examples": table}, made_from)
+    return f"{run.storage.uri}/{ASKED_STAGE}"
+
+
+def _find_samples(config: RunConfig, sample_ids: Sequence[str]) -> list[tuple[Unit, Row]]:
+    """The unit of each sample, without a prediction; images are not read."""
+    source, waiting, found = open_source(config.data), set(sample_ids), list[tuple[Unit, Row]]()
+    units, _ = cut_units(source.shards(), unit_samples=config.capture.unit_samples, limit=config.data.limit)
+    for unit in units if waiting else ():
+        here = waiting.intersection(source.read_ids(unit.shard, unit.row_start, unit.row_stop))
+        found += [(unit, {"sample_id": sample_id, "prediction": None}) for sample_id in sorted(here)]
+        waiting -= here
+    return found
 
 
 def choose_samples(run: Run, *, count: int) -> list[tuple[Unit, Row]]:

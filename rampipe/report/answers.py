@@ -17,7 +17,7 @@ from rampipe.report.asked import Asked, asked
 from rampipe.report.numbers import ABSENT
 from rampipe.report.silencing import STAGE as SILENCING
 from rampipe.report.silencing import main_arms
-from rampipe.report.sources import Sources
+from rampipe.report.sources import Sources, read_sources
 from rampipe.report.speed import STAGE as SPEED
 from rampipe.report.speed_panels import kept_name
 from rampipe.report.style import shortened
@@ -95,6 +95,11 @@ def answers_section(sources: Sources) -> Answers:
         chosen_by=_chosen_by(variants),
         notes=(*_stale(sources), *_notes(samples, len(domains), has_speed=SPEED in sources.answers)),
     )
+
+
+def shown_samples(run_path: str) -> list[str]:
+    """Ids of the samples whose answers the section shows: those worth drawing."""
+    return [sample.sample_id for sample in answers_section(read_sources(run_path)).samples]
 
 
 def _variants(sources: Sources) -> Iterator[Variant]:
@@ -198,8 +203,8 @@ def _notes(samples: Sequence[AnsweredSample], num_domains: int, *, has_speed: bo
         yield f"Shown are the first {len(samples)} of {num_domains} domains by name."
     if any(sample.asked is None for sample in samples):
         yield (
-            "Outcomes hold answers, not questions or images: a sample that was not drawn below, under What a head "
-            "sees, is named by its id, under which the dataset has both. A right answer as it is matches the reference."
+            "Outcomes hold answers, not questions or images: a sample that was not drawn is named by its id, under "
+            "which the dataset has both; `python -m jobs.pipeline` draws them. A right answer matches the reference."
         )
     if not has_speed:
         yield (

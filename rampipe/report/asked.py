@@ -1,4 +1,4 @@
-"""What a sample asked, where a table of the run has it: the few samples whose attention was drawn."""
+"""What a sample asked, where a table of the run has it: the samples that were drawn for it, and the examples."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class Asked:
 
 def asked(sources: Sources, sample_ids: Collection[str]) -> dict[str, Asked]:
     """Question, reference answer and first image with evidence by sample; those that are in no table are left out."""
-    table = sources.table("examples", "examples")
-    if table is None:
+    drawn = [table for stage in ("asked", "examples") if (table := sources.table(stage, "examples")) is not None]
+    if not drawn:
         return {}
+    table = pl.concat(drawn)
     has_box = pl.col("evidence_boxes").list.len() > 0
     rows = table.filter(pl.col("sample_id").is_in(sorted(sample_ids))).sort(has_box, descending=True)
     first = rows.unique("sample_id", keep="first", maintain_order=True)

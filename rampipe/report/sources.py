@@ -32,7 +32,7 @@ from rampipe.types import HeadId
 PAGE_VERSION = 4
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
-STAGES = ("ranking", "examples", "ablation", "speed")
+STAGES = ("ranking", "examples", "ablation", "speed", "asked")
 """Stages whose tables the page shows, in the order in which they are made."""
 
 ANSWERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {

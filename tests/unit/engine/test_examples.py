@@ -9,7 +9,7 @@ from PIL import Image
 
 from rampipe.config import RunConfig, load_config
 from rampipe.data import open_source
-from rampipe.engine.examples import write_examples
+from rampipe.engine.examples import write_asked, write_examples
 from rampipe.engine.plan import make_spec
 from rampipe.engine.worker import Worker
 from rampipe.tables.finish import finish_run
@@ -81,3 +81,26 @@ def test_the_same_examples_are_not_drawn_twice_and_others_are(finished: tuple[Ru
 def test_no_heads_give_an_empty_table(finished: tuple[RunConfig, Run]) -> None:
     config, run = finished
     assert pq.read_table(f"{write_examples(config, run.storage.uri, [])}/examples.parquet").num_rows == 0
+
+
+def test_named_samples_of_another_split_are_drawn_with_what_they_ask(finished: tuple[RunConfig, Run]) -> None:
+    config, run = finished
+    write_samples(Path(config.data.path), split="eval", count_per_domain=2, seed=6, shard_rows=8)
+    evaluated = config.model_copy(update={"data": config.data.model_copy(update={"split": "eval"})})
+    source = open_source(evaluated.data)
+    reads = [read for shard in source.shards() for read in source.read(shard.path, 0, shard.num_rows)]
+    wanted = {reads[-1].sample_id: reads[-1].sample, reads[2].sample_id: reads[2].sample}
+    folder = write_asked(config, run.storage.uri, [*wanted, "not/there"], HEADS, split="eval")
+    rows = pq.read_table(f"{folder}/examples.parquet").to_pylist()
+    assert {row["sample_id"] for row in rows} == set(wanted)
+    for row in rows:
+        assert (row["question"], row["answer"]) == (
+            wanted[row["sample_id"]].question,
+            wanted[row["sample_id"]].answers[0],
+        )
+        assert row["prediction"] is None
+    written = Path(f"{folder}/examples.parquet").stat().st_mtime_ns
+    write_asked(config, run.storage.uri, ["not/there", *wanted], HEADS, split="eval")
+    assert Path(f"{folder}/examples.parquet").stat().st_mtime_ns == written
+    write_asked(config, run.storage.uri, list(wanted)[:1], HEADS, split="eval")  # twin: another choice is drawn
+    assert len({row["sample_id"] for row in pq.read_table(f"{folder}/examples.parquet").to_pylist()}) == 1
