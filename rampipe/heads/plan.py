@@ -119,10 +119,17 @@ def _choices(grid: Grid, ranked: RankedGroups) -> Iterator[_Choice]:
         for name, request in grid.requests(strategy, ranked):
             target = _Choice(name, strategy.ID, request, strategy.choose(request))
             yield target
-            if strategy.CONTROLLED and target.chosen != ():
+            if strategy.CONTROLLED and _can_differ(target.chosen, grid, ranked):
                 # The usual controls keep the short name: random-0.05-s3 is that of top-0.05.
                 stem = name.removeprefix("top-")
                 yield from _controls(grid, target, stem)
+
+
+def _can_differ(chosen: tuple[HeadGroup, ...] | Refused, grid: Grid, ranked: RankedGroups) -> bool:
+    """Whether a control means anything: no other heads are as many as none, nor, to be kept, as many as all."""
+    if isinstance(chosen, Refused):
+        return True
+    return bool(chosen) and (grid.kind == "ablate" or len(chosen) < ranked.num_groups)
 
 
 def _controls(grid: Grid, target: _Choice, stem: str) -> Iterator[_Choice]:

@@ -170,7 +170,9 @@ def test_heads_that_keep_full_attention() -> None:
         "top-1-hybrid-all": 96,
         "bottom-0.05-hybrid-all": 5,
     }
-    assert [arm.arm_id for arm in plan.skipped] == ["random-1-s0-hybrid-all"]
+    assert plan.skipped == ()  # as many heads as all, to be kept, are no control: nothing was asked for
+    silenced = make_plan(RANKING, AblateConfig(fracs=(1.0,), strategies=("top", "random"), seeds=1))
+    assert [arm.arm_id for arm in silenced.skipped] == ["random-1-s0-zero-all"]  # twin
 
 
 @pytest.mark.parametrize(
