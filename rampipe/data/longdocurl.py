@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rampipe.data.jsonl import JsonlSource, Line
+from rampipe.data.jsonl import JsonlSource
+from rampipe.data.listed import Line
 from rampipe.types import Evidence
 
 

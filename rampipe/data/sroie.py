@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rampipe.data.jsonl import JsonlSource, Line
+from rampipe.data.jsonl import JsonlSource
+from rampipe.data.listed import Line
 
 
 class SroieSource(JsonlSource):
