@@ -5,14 +5,45 @@ from __future__ import annotations
 import difflib
 
 from rampipe.config import DataConfig
+from rampipe.data.boundingdocs import BoundingDocsSource
+from rampipe.data.chartqa import ChartQaSource
+from rampipe.data.docvqa import DocVqaSource
 from rampipe.data.longdocurl import LongDocUrlSource
+from rampipe.data.mm_niah import MmNiahSource
+from rampipe.data.mmdocir import MmDocIrSource
+from rampipe.data.mmlongbench_doc import MmLongBenchDocSource
+from rampipe.data.mmneedle import MmNeedleSource
 from rampipe.data.native import NativeSource
 from rampipe.data.omniglot_needle import OmniglotNeedleSource
+from rampipe.data.refcocog import RefCocogSource
+from rampipe.data.slidevqa import SlideVqaSource
 from rampipe.data.source import ReadResult, Shard, Source
 from rampipe.data.sroie import SroieSource
+from rampipe.data.textvqa import TextVqaSource
+from rampipe.data.visual_cot import VisualCotSource
+from rampipe.data.visual_haystacks import VisualHaystacksSource
+from rampipe.data.vstar_bench import VStarBenchSource
 from rampipe.errors import ConfigError
 
-SOURCES: tuple[type[Source], ...] = (NativeSource, SroieSource, OmniglotNeedleSource, LongDocUrlSource)
+SOURCES: tuple[type[Source], ...] = (
+    NativeSource,
+    SroieSource,
+    OmniglotNeedleSource,
+    LongDocUrlSource,
+    RefCocogSource,
+    MmDocIrSource,
+    MmNiahSource,
+    VisualHaystacksSource,
+    MmNeedleSource,
+    SlideVqaSource,
+    MmLongBenchDocSource,
+    VStarBenchSource,
+    VisualCotSource,
+    BoundingDocsSource,
+    DocVqaSource,
+    ChartQaSource,
+    TextVqaSource,
+)
 
 __all__ = ["SOURCES", "ReadResult", "Shard", "Source", "open_source"]
 

@@ -156,8 +156,11 @@ class ListedSource(abc.ABC):
 
     def _image_digest(self, name: str) -> bytes:
         if name not in self._digests:
-            path = self.folder / name
-            self._digests[name] = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"missing"
+            try:
+                with (self.folder / name).open("rb") as file:
+                    self._digests[name] = hashlib.file_digest(file, "sha256").digest()
+            except OSError:
+                self._digests[name] = b"missing"
         return self._digests[name]
 
     def _image_bytes(self, name: str) -> int:
