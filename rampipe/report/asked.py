@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from rampipe.errors import DataError
-from rampipe.report.attention_map import attention_map
+from rampipe.report.attention_map import evidence_picture
 from rampipe.report.drawn import Drawn, pictured
 from rampipe.report.examples import read_example
 from rampipe.report.sources import Sources
@@ -38,10 +37,8 @@ def asked(sources: Sources, sample_ids: Collection[str]) -> dict[str, Asked]:
 
 def _read(row: dict[str, object], index: int) -> Asked:
     example = read_example(row, {})
-    # No attention here: the image and where the evidence is.
-    plain = replace(example, weights=np.zeros(0), token_boxes=np.zeros((0, 4)))
     try:
-        png = attention_map(plain)
+        png = evidence_picture(example)
     except DataError:
         return Asked(example.question, example.answer, None)
     alt = f"Image of sample {example.sample_id}, evidence outlined"

@@ -63,26 +63,40 @@ def attention_map(example: Example) -> bytes:
     decoded or boxes and weights do not fit each other.
     """
     _check(example)
-    grey = _decode(example)
-    scale = min(WIDTH_PX / grey.width, MAX_HEIGHT_PX / grey.height)
-    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
-    pale = DARKEST + np.asarray(grey.resize(size, Image.Resampling.LANCZOS), np.float32) * (1 - DARKEST / 255)
+    grey, scale = _scaled(_decode(example, "L"))  # hue means attention only
+    pale = DARKEST + np.asarray(grey, np.float32) * (1 - DARKEST / 255)
     pixels = np.repeat(pale[..., np.newaxis], 3, axis=2)
     _tint(pixels, example, scale=scale)
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8), "RGB")
+    return _outlined(picture, example, scale=scale)
+
+
+def evidence_picture(example: Example) -> bytes:
+    """PNG of the image in its own colours, evidence boxes outlined. Raises as `attention_map` does."""
+    _check(example)
+    picture, scale = _scaled(_decode(example, "RGB"))
+    return _outlined(picture, example, scale=scale)
+
+
+def _scaled(image: Image.Image) -> tuple[Image.Image, float]:
+    scale = min(WIDTH_PX / image.width, MAX_HEIGHT_PX / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS), scale
+
+
+def _outlined(picture: Image.Image, example: Example, *, scale: float) -> bytes:
     for box in example.evidence_boxes:
         _outline(picture, box, scale=scale)
     return _to_png(picture)
 
 
-def _decode(example: Example) -> Image.Image:
-    """The image in grey, so that hue means attention only."""
+def _decode(example: Example, mode: str) -> Image.Image:
     place = f"examples: sample {example.sample_id}, image {example.image}"
     try:
         with Image.open(io.BytesIO(example.image_png)) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise DataError(f"{place}: {opened.width}x{opened.height} pixels; at most {MAX_PIXELS:,} are drawn.")
-            return opened.convert("L")
+            return opened.convert(mode)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{place}: cannot be decoded ({type(error).__name__}). Run the examples stage again.") from None
 

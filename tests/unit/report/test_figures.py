@@ -11,7 +11,7 @@ from PIL import Image
 
 from rampipe.errors import DataError
 from rampipe.report import figures
-from rampipe.report.attention_map import Example, attention_map
+from rampipe.report.attention_map import Example, attention_map, evidence_picture
 from rampipe.report.curve import ConcentrationCurve
 from rampipe.report.heatmap import HeadGrid, draw_heatmap, head_grid, shared_norm
 from rampipe.report.style import DARK, LIGHT, drawable, new_figure
@@ -120,6 +120,19 @@ def test_heat_is_on_the_token_and_the_box_on_the_evidence() -> None:
     assert rows.max() < np.nonzero(blue)[0].min()
     assert not ((pixels(attention_map(example(weights=np.zeros(48))))[..., 0] - image[..., 2]) > 250).any()
     assert height < width * 1.1
+
+
+def test_what_was_asked_about_keeps_its_colours() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (100, 100), (200, 30, 40)).save(buffer, "PNG")
+    shown = example(image_png=buffer.getvalue(), evidence_boxes=np.array([[40.0, 40.0, 60.0, 60.0]]))
+    coloured, grey = pixels(evidence_picture(shown)), pixels(attention_map(shown))
+    corner, middle = coloured[10, 10, :3], coloured[len(coloured) // 2, len(coloured) // 2, :3]
+    assert np.abs(corner.astype(int) - (200, 30, 40)).max() <= 8
+    assert np.abs(middle.astype(int) - (200, 30, 40)).max() <= 8  # inside the outline: no heat either
+    assert not (coloured == grey).all()
+    blue = np.abs(coloured[..., :3].astype(int) - (0, 114, 178)).max(axis=-1) <= 8
+    assert blue.any()
 
 
 def test_fewer_colours_are_not_seen() -> None:
