@@ -1,21 +1,31 @@
-"""The console script `rampipe`: look at runs from their files alone, without torch or Ray."""
+"""The console script `rampipe`: look at runs and datasets from their files alone, without torch or Ray."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rampipe import __version__
-from rampipe.errors import RampipeError
+from rampipe.errors import RampipeError, SampleError
 
 EXAMPLES = """examples:
   rampipe status runs/demo/<run_id>
   rampipe verify runs/demo/<run_id>
   rampipe verify s3://bucket/runs/<run_id>
   rampipe repair runs/demo/<run_id>    # then run the capture again: only damaged units are computed
+  rampipe data check samples/          # is every sample usable, and does its evidence lie where it should?
 
 exit codes: 0 fine, 1 unfinished or damaged, 2 the command line is wrong"""
+
+DATA_EXAMPLES = """examples:
+  rampipe data check samples/
+  rampipe data check SROIE/ --source sroie --split eval --draw 8 --out pictures/
+  rampipe data check s3://bucket/samples --limit 1000 --draw 0
+
+exit codes: 0 every sample is usable, 1 some are not, 2 the dataset or the command line is wrong"""
 
 
 def verify(directory: str) -> int:
@@ -62,7 +72,55 @@ def repair(directory: str) -> int:
     return 0
 
 
+def data_check(arguments: argparse.Namespace) -> int:
+    """Read every sample; count what is there and what would become an error row; draw the evidence of a few."""
+    from rampipe.config import DataConfig
+    from rampipe.data import open_source
+    from rampipe.data.check import CheckReport, check_row, read_rows, report_lines
+    from rampipe.data.evidence_pictures import draw_evidence
+
+    source = open_source(DataConfig(source=arguments.source, path=arguments.path, split=arguments.split))
+    report, drawn = CheckReport(), list[tuple[str, str]]()
+    folder = Path(arguments.out)
+    for row in read_rows(source, limit=arguments.limit):
+        sample = check_row(report, row)
+        if sample is not None and len(drawn) < arguments.draw:
+            folder.mkdir(parents=True, exist_ok=True)
+            stem = f"sample-{report.num_samples - 1:06d}"
+            try:
+                paths = draw_evidence(sample, folder, stem=stem, max_images=arguments.draw - len(drawn))
+            except SampleError as error:
+                print(f"not drawn: {error}")
+                continue
+            drawn += [(sample.sample_id, str(path)) for path in paths]
+    for line in report_lines(report):
+        print(line)
+    for sample_id, path in drawn:
+        print(f"drawn: {path} ({sample_id})")
+    return 0 if report.num_ok and not report.num_errors else 1
+
+
 COMMANDS = (verify, status, repair)
+
+
+def _add(commands: Any, name: str, *, about: str | None, epilog: str) -> argparse.ArgumentParser:
+    shape = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=about, description=about, epilog=epilog, formatter_class=shape)
+
+
+def _add_data_commands(commands: Any) -> None:
+    data = _add(commands, "data", about="Look at a sample dataset.", epilog=DATA_EXAMPLES)
+    made = data.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    check = _add(made, "check", about=data_check.__doc__, epilog=DATA_EXAMPLES)
+    check.add_argument("path", metavar="PATH", help="folder or s3:// prefix, as data.path of a job")
+    check.add_argument(
+        "--source", default="samples", metavar="NAME", help="dataset (default: samples, the native form)"
+    )
+    check.add_argument("--split", default=None, metavar="NAME", help="only this split, as data.split of a job")
+    check.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N samples")
+    check.add_argument("--draw", type=int, default=4, metavar="N", help="images to draw (default: 4; 0 for none)")
+    check.add_argument("--out", default="evidence-pictures", metavar="DIR", help="folder of the drawn PNGs")
+    check.set_defaults(call=data_check)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,19 +131,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"rampipe {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        about = command.__doc__
-        made = commands.add_parser(
-            command.__name__,
-            help=about,
-            description=about,
-            epilog=EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        made = _add(commands, command.__name__.replace("_", "-"), about=command.__doc__, epilog=EXAMPLES)
         made.add_argument("directory", metavar="DIR", help="run folder or s3:// prefix")
-        made.set_defaults(call=command)
+        made.set_defaults(call=lambda arguments, command=command: command(arguments.directory))
+    _add_data_commands(commands)
     arguments = parser.parse_args(argv)
     try:
-        return arguments.call(arguments.directory)
+        return arguments.call(arguments)
     except RampipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
