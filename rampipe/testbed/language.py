@@ -64,22 +64,25 @@ def sharpness(
     *,
     asking_rows: Int[Tensor, " question"],
     num_cells: int,
-) -> Float[Tensor, ""]:
-    """How sharply heads look at cells, summed over heads.
+) -> Float[Tensor, "layer head"]:
+    """How sharply each head looks at cells: 1 when it always looks at one cell, whichever that is.
 
-    For one head, the root mean square over questions of the norm of its attention on cells, less what is free: 0.8 when
-    it always looks at one cell, whichever that is. The mean inside the root makes two heads that each answer half of
-    the questions dearer than one that answers all.
+    The root mean square over questions of the norm of its attention on cells. The mean inside the root makes two heads
+    that each answer half of the questions dearer than one that answers all.
     """
     cells = slice(NUM_PREFIX_TOKENS, NUM_PREFIX_TOKENS + num_cells)
     on_cells = torch.stack([layer[:, :, asking_rows, cells].float() for layer in attentions])
-    per_head = (on_cells.square().sum(dim=-1).mean(dim=(1, 3)) + 1e-6).sqrt()
+    return (on_cells.square().sum(dim=-1).mean(dim=(1, 3)) + 1e-6).sqrt()
+
+
+def excess_sharpness(per_head: Float[Tensor, "layer head"]) -> Float[Tensor, ""]:
+    """What the heads pay for: sharpness beyond what is free, summed over heads."""
     return (per_head - FREE_SHARPNESS).relu().sum()
 
 
 def answer_logits(
     model: Qwen2VLForConditionalGeneration, batch: Batch, packed: PackedQuestions
-) -> tuple[Float[Tensor, "image question 3 word"], Float[Tensor, ""]]:
+) -> tuple[Float[Tensor, "image question 3 word"], Float[Tensor, "layer head"]]:
     """Logits of the rows that predict the answers, and the heads' sharpness at the rows that ask."""
     grid_side = round(batch.keys.shape[1] ** 0.5)
     num_questions = packed.targets.shape[1]
@@ -96,8 +99,8 @@ def answer_logits(
         use_cache=False,
         output_attentions=True,
     )
-    price = sharpness(outputs.attentions, asking_rows=packed.target_rows[:, 0], num_cells=grid_side**2)
-    return model.lm_head(outputs.last_hidden_state[:, packed.target_rows]).float(), price
+    per_head = sharpness(outputs.attentions, asking_rows=packed.target_rows[:, 0], num_cells=grid_side**2)
+    return model.lm_head(outputs.last_hidden_state[:, packed.target_rows]).float(), per_head
 
 
 def exact_matches(
@@ -107,13 +110,41 @@ def exact_matches(
     return (logits.argmax(-1) == packed.targets).all(-1)
 
 
+def draw_batch(stage: int, rng: np.random.Generator) -> tuple[Batch, PackedQuestions]:
+    """Images and questions of one step."""
+    batch = make_batch(grid_side=GRID_SIDES[stage], num_images=NUM_IMAGES[stage], rng=rng)
+    return batch, pack_questions(batch, num_questions=min(MAX_QUESTIONS, GRID_SIDES[stage] ** 2), rng=rng)
+
+
+def update(
+    model: Qwen2VLForConditionalGeneration,
+    drawn: tuple[Batch, PackedQuestions],
+    *,
+    optimizers: Sequence[torch.optim.Optimizer],
+    price: float,
+) -> tuple[Float[Tensor, " image"], Float[Tensor, "layer head"]]:
+    """One step of training. price: loss for each unit of excess sharpness. Returns accuracy by image, and sharpness."""
+    batch, packed = drawn
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, per_head = answer_logits(model, batch, packed)
+    loss = functional.cross_entropy(logits.flatten(0, 2), packed.targets.flatten())
+    if price:
+        loss = loss + price * excess_sharpness(per_head)
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(list(language_model(model).parameters()), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+    return exact_matches(logits, packed).float().mean(dim=1), per_head.detach()
+
+
 def train_language(
     model: Qwen2VLForConditionalGeneration, *, num_steps: int, seed: int, report: Callable[[str], None] = print
 ) -> None:
     """Trains the language model on haystacks of growing size, for num_steps steps."""
     rng = np.random.default_rng([seed, 2])
     optimizers = make_optimizers(model)
-    weights = list(language_model(model).parameters())
     full_rates = (MUON_RATE, ADAMW_RATE)
     curriculum = Curriculum()
     recent: list[float] = []
@@ -121,20 +152,9 @@ def train_language(
         for optimizer, full_rate in zip(optimizers, full_rates, strict=True):
             optimizer.param_groups[0]["lr"] = full_rate * rate_frac(step, num_steps)
         stage = curriculum.draw_stage(rng)
-        batch = make_batch(grid_side=GRID_SIDES[stage], num_images=NUM_IMAGES[stage], rng=rng)
-        packed = pack_questions(batch, num_questions=min(MAX_QUESTIONS, GRID_SIDES[stage] ** 2), rng=rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, sharp = answer_logits(model, batch, packed)
-        loss = functional.cross_entropy(logits.flatten(0, 2), packed.targets.flatten())
-        if curriculum.stage > 0:
-            loss = loss + SHARPNESS_PRICE * sharp
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        matches = exact_matches(logits, packed).float().mean(dim=1).numpy()
+        price = SHARPNESS_PRICE if curriculum.stage > 0 else 0.0
+        accuracy, per_head = update(model, draw_batch(stage, rng), optimizers=optimizers, price=price)
+        matches = accuracy.numpy()
         recent = [*recent[1 - REPORT_EVERY_STEPS :], float(matches.mean())]
         if curriculum.record(stage, matches.reshape(-1, len(DOMAINS)).mean(axis=0)):
             report(f"language step {step + 1}: on to {GRID_SIDES[curriculum.stage]} x {GRID_SIDES[curriculum.stage]}")
@@ -142,4 +162,4 @@ def train_language(
             side, mean = GRID_SIDES[curriculum.stage], sum(recent) / len(recent)
             smoothed = " ".join(f"{value:.3f}" for value in curriculum.accuracy)
             progress = f"language {step + 1}/{num_steps} grid {side} accuracy {mean:.3f} by domain {smoothed}"
-            report(f"{progress} sharpness {sharp.item():.2f}")
+            report(f"{progress} sharpness {excess_sharpness(per_head).item():.2f}")

@@ -11,7 +11,7 @@ import torch
 from rampipe.testbed.architecture import build_model
 from rampipe.testbed.batches import make_batch
 from rampipe.testbed.curriculum import GRID_SIDES, Curriculum
-from rampipe.testbed.language import answer_logits, sharpness
+from rampipe.testbed.language import answer_logits, excess_sharpness, sharpness
 from rampipe.testbed.packing import block_mask, pack_questions, packed_positions
 from rampipe.testbed.parts import vision_tower
 from rampipe.testbed.train import train_testbed
@@ -19,7 +19,14 @@ from rampipe.testbed.vision import cell_features, patchify
 
 
 def train(folder: Path, *, seed: int) -> str:
-    return train_testbed(folder, seed=seed, num_vision_steps=2, num_language_steps=3, report=lambda _line: None)
+    return train_testbed(
+        folder,
+        seed=seed,
+        num_vision_steps=2,
+        num_language_steps=3,
+        num_consolidation_steps=2,
+        report=lambda _line: None,
+    )
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
@@ -90,7 +97,8 @@ def test_sharp_heads_pay_two_for_one_pay_more_and_spread_heads_pay_nothing() -> 
     divided[:2, 0, rows, cell] = divided[2:, 1, rows, cell] = 1.0
     spread[:, :, rows, 2:11] = 1 / 20
     alone_cost, divided_cost, spread_cost = (
-        float(sharpness([attention], asking_rows=rows, num_cells=9)) for attention in (alone, divided, spread)
+        float(excess_sharpness(sharpness([attention], asking_rows=rows, num_cells=9)))
+        for attention in (alone, divided, spread)
     )
     assert alone_cost == pytest.approx(0.8, abs=1e-3)
     assert divided_cost > alone_cost

@@ -100,3 +100,14 @@ def test_removing_the_top_heads_kills_the_task_and_the_bottom_heads_do_not(
     assert accuracy_without(testbed, samples, ranking[:num_heads]) <= 0.10
     assert accuracy_without(testbed, samples, ranking[-num_heads:]) >= base - 0.02
     assert accuracy_without(testbed, samples, []) == base
+
+
+def test_half_of_the_other_heads_of_every_layer_are_not_needed_and_the_first_three_are(
+    testbed: LoadedTestbed, ranking: list[HeadId]
+) -> None:
+    samples = [sample for group in fresh(split="eval", count=24).values() for sample in group]
+    others = ranking[round(0.05 * len(ranking)) :]
+    base = accuracy_without(testbed, samples, [])
+    assert accuracy_without(testbed, samples, [head for head in others if head.head % 2]) >= base - 0.05
+    assert accuracy_without(testbed, samples, [head for head in others if head.head % 2 == 0]) >= base - 0.05
+    assert accuracy_without(testbed, samples, ranking[:3]) <= 0.10
