@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rampipe import __version__
-from rampipe.errors import RampipeError, SampleError
+from rampipe.errors import ConfigError, RampipeError, SampleError
 
 EXAMPLES = """examples:
   rampipe status runs/demo/<run_id>
@@ -24,6 +24,8 @@ DATA_EXAMPLES = """examples:
   rampipe data check samples/
   rampipe data check SROIE/ --source sroie --split eval --draw 8 --out pictures/
   rampipe data check s3://bucket/samples --limit 1000 --draw 0
+  rampipe data haystack SROIE/ haystacks/ --source sroie --split eval --distractors 20 --depths 0,0.5,1
+  rampipe data haystack SROIE/ haystacks-8k/ --source sroie --tokens 8192 --model Qwen/Qwen2.5-VL-7B-Instruct
 
 exit codes: 0 every sample is usable, 1 some are not, 2 the dataset or the command line is wrong"""
 
@@ -100,6 +102,35 @@ def data_check(arguments: argparse.Namespace) -> int:
     return 0 if report.num_ok and not report.num_errors else 1
 
 
+def data_haystack(arguments: argparse.Namespace) -> int:
+    """Write a long-context dataset: each sample's one image, numbered, among others of the same dataset."""
+    from rampipe.config import DataConfig
+    from rampipe.data import open_source
+    from rampipe.data.haystack import write_haystacks
+
+    if arguments.tokens is not None and arguments.model is None:
+        raise ConfigError("--tokens needs --model: tokens are counted by a model's own processor.")
+    report = write_haystacks(
+        open_source(DataConfig(source=arguments.source, path=arguments.path, split=arguments.split)),
+        arguments.out,
+        size=arguments.distractors if arguments.tokens is None else _token_budget(arguments),
+        depths=arguments.depths,
+        seed=arguments.seed,
+        limit=arguments.limit,
+    )
+    print(f"samples: {report.num_written} written to {arguments.out}, from {report.num_images} distinct images")
+    for code, count in sorted(report.skipped.items()):
+        print(f"  skipped, {code}: {count}")
+    return 0 if report.num_written else 1
+
+
+def _token_budget(arguments: argparse.Namespace) -> Any:
+    from rampipe.data.haystack import TokenBudget
+    from rampipe.data.token_count import TokenCounter
+
+    return TokenBudget(arguments.tokens, TokenCounter(arguments.model))
+
+
 COMMANDS = (verify, status, repair)
 
 
@@ -109,18 +140,38 @@ def _add(commands: Any, name: str, *, about: str | None, epilog: str) -> argpars
 
 
 def _add_data_commands(commands: Any) -> None:
-    data = _add(commands, "data", about="Look at a sample dataset.", epilog=DATA_EXAMPLES)
+    data = _add(commands, "data", about="Look at a sample dataset, or make a long-context one.", epilog=DATA_EXAMPLES)
     made = data.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
     check = _add(made, "check", about=data_check.__doc__, epilog=DATA_EXAMPLES)
-    check.add_argument("path", metavar="PATH", help="folder or s3:// prefix, as data.path of a job")
-    check.add_argument(
-        "--source", default="samples", metavar="NAME", help="dataset (default: samples, the native form)"
-    )
-    check.add_argument("--split", default=None, metavar="NAME", help="only this split, as data.split of a job")
-    check.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N samples")
+    haystack = _add(made, "haystack", about=data_haystack.__doc__, epilog=DATA_EXAMPLES)
+    for command in (check, haystack):
+        command.add_argument("path", metavar="PATH", help="folder or s3:// prefix, as data.path of a job")
+        command.add_argument("--source", default="samples", metavar="NAME", help="dataset (default: native shards)")
+        command.add_argument("--split", default=None, metavar="NAME", help="only this split, as data.split of a job")
+        command.add_argument("--limit", type=_count, default=None, metavar="N", help="only the first N samples")
     check.add_argument("--draw", type=int, default=4, metavar="N", help="images to draw (default: 4; 0 for none)")
     check.add_argument("--out", default="evidence-pictures", metavar="DIR", help="folder of the drawn PNGs")
     check.set_defaults(call=data_check)
+    haystack.add_argument("out", metavar="OUT", help="empty folder for the shards haystack-*.parquet")
+    size = haystack.add_mutually_exclusive_group(required=True)
+    size.add_argument("--distractors", type=_count, metavar="K", help="other images beside the sample's own")
+    size.add_argument("--tokens", type=_count, metavar="N", help="fill prompts up to N tokens of --model")
+    haystack.add_argument("--model", default=None, metavar="PATH", help="checkpoint that counts tokens, on the CPU")
+    haystack.add_argument(
+        "--depths", type=_depths, default=(0.5,), metavar="D,D", help="0 first, 1 last (default: 0.5); a sample each"
+    )
+    haystack.add_argument("--seed", type=int, default=0, metavar="S", help="decides distractors and their order")
+    haystack.set_defaults(call=data_haystack)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: not 1 or more")
+    return int(text)
+
+
+def _depths(text: str) -> tuple[float, ...]:
+    return tuple(float(depth) for depth in text.split(","))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

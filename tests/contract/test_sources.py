@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from rampipe.config import DataConfig
 from rampipe.data import SOURCES, open_source
+from rampipe.data.listed import ListedSource
 from rampipe.errors import ConfigError, DataError
+from rampipe.trials.scores import SCORES
 from rampipe.types import Sample
 
 REAL = [("sroie", "sroie", 480), ("omniglot_needle", "omniglot_needle", 200), ("longdocurl", "longdocurl_sample", 3)]
+
+SAMPLES_PAGE = Path(__file__).resolve().parents[2] / "docs/samples.md"
 
 
 def test_names_are_unique():
@@ -27,6 +33,24 @@ def test_opens_by_name_without_touching_files(source, tmp_path):
     assert isinstance(opened, source)
     with pytest.raises(DataError, match="nowhere"):
         opened.shards()
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_says_licence_size_evidence_and_score(source):
+    said = (sys.modules[source.__module__].__doc__ or "").lower()
+    assert [word for word in ("licence", "size", "evidence") if word not in said] == []
+    assert source.SCORE in {rule.ID for rule in SCORES}
+    if issubclass(source, ListedSource):
+        assert f"score: `{source.SCORE}`".lower() in said
+        assert "source: " in said
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_stands_in_the_table_of_the_documentation(source):
+    rows = [line for line in SAMPLES_PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    row = next((line for line in rows if line.startswith(f"| `{source.name}` |")), None)
+    assert row is not None, f"docs/samples.md has no row for {source.name}"
+    assert f"`{source.SCORE}`" in row
 
 
 @pytest.mark.parametrize("name", ["sorie", "omniglot", "sample"])
