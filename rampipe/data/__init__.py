@@ -20,6 +20,7 @@ from rampipe.data.slidevqa import SlideVqaSource
 from rampipe.data.source import ReadResult, Shard, Source
 from rampipe.data.sroie import SroieSource
 from rampipe.data.textvqa import TextVqaSource
+from rampipe.data.vidstg import VidStgSource
 from rampipe.data.visual_cot import VisualCotSource
 from rampipe.data.visual_haystacks import VisualHaystacksSource
 from rampipe.data.vstar_bench import VStarBenchSource
@@ -40,6 +41,7 @@ SOURCES: tuple[type[Source], ...] = (
     VStarBenchSource,
     VisualCotSource,
     BoundingDocsSource,
+    VidStgSource,
     DocVqaSource,
     ChartQaSource,
     TextVqaSource,
