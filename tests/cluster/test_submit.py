@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.pipeline import main
@@ -111,6 +112,8 @@ def pipeline(samples: Path, out: Path) -> list[str]:
         "python", "-m", "jobs.pipeline", "--config", "jobs/configs/demo.toml", "--out", str(out),
         "--set", f"data.path={samples}", "--set", "rank.bootstrap_samples=50",
         "--set", "ablate.fracs=[0.0, 0.05]", "--set", "ablate.seeds=1", "--set", "ablate.bootstrap_samples=50",
+        "--set", "speed.full_fracs=[0.1]", "--set", 'speed.strategies=["top"]', "--set", "speed.repeats=1",
+        "--set", "speed.context_tokens=[256]", "--set", "speed.new_tokens=2",
     ]  # fmt: skip
 
 
@@ -189,6 +192,9 @@ def test_a_submitted_pipeline_gives_the_tables_of_a_local_one(
     )
     assert {"accuracy.parquet", "arms.parquet", "ranking.parquet"} <= {path.name for path in tables}
     assert [(one / name).read_bytes() for name in tables] == [(other / name).read_bytes() for name in tables]
+    for table in ("accuracy", "arms"):  # their footers name the timings, which are never the same
+        found, expected = (pq.read_table(run / "speed" / f"{table}.parquet") for run in (one, other))
+        assert found.replace_schema_metadata() == expected.replace_schema_metadata()
     assert (one / "report" / "index.html").stat().st_size > 10_000
     before = jobs_of(head)
     again = submit(head, checkout, command)
