@@ -252,12 +252,12 @@ def test_of_two_that_look_before_either_submits_one_wins(head: Head, tmp_path: P
 
 def test_a_wrong_token_is_told_in_one_line(head: Head, checkout: Path, samples: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(secrets.token_hex(32), encoding="utf-8")
-    before = jobs_of(head)
+    before = set(jobs_of(head))
     told = submit(head, checkout, pipeline(samples, tmp_path), RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith(f"error: Ray at {head.address} refuses the token. Set RAY_AUTH_MODE=token")
     assert told.stderr.count("\n") == 1
-    assert jobs_of(head) == before
+    assert set(jobs_of(head)) == before
 
 
 def test_an_address_where_nobody_listens_is_told_in_one_line(
