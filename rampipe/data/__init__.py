@@ -9,6 +9,7 @@ from rampipe.data.boundingdocs import BoundingDocsSource
 from rampipe.data.chartqa import ChartQaSource
 from rampipe.data.docvqa import DocVqaSource
 from rampipe.data.longdocurl import LongDocUrlSource
+from rampipe.data.mlvu import MlvuSource
 from rampipe.data.mm_niah import MmNiahSource
 from rampipe.data.mmdocir import MmDocIrSource
 from rampipe.data.mmlongbench_doc import MmLongBenchDocSource
@@ -42,6 +43,7 @@ SOURCES: tuple[type[Source], ...] = (
     VisualCotSource,
     BoundingDocsSource,
     VidStgSource,
+    MlvuSource,
     DocVqaSource,
     ChartQaSource,
     TextVqaSource,

@@ -22,12 +22,11 @@ from typing import Any, ClassVar
 
 from rampipe.config import DataConfig
 from rampipe.data.boxes import box_evidence, image_size, scaled
+from rampipe.data.frames import list_frames, spread
 from rampipe.data.listed import Entry, ListedSource
 from rampipe.data.text_files import read_json, read_records
 from rampipe.errors import DataError
 from rampipe.types import ContextPart, Evidence, Sample, StoredImage
-
-MAX_FRAMES = 32
 
 _FOLDERS = {"train": "training", "val": "training", "test": "validation"}
 """VidSTG's validation set is a part of VidOR's training set, and its test set is VidOR's validation set."""
@@ -48,7 +47,7 @@ class VidStgSource(ListedSource):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        self._frames: dict[str, dict[int, str]] = {}
+        self._frames: dict[str, list[tuple[int, str]]] = {}
 
     def shard_names(self) -> list[str]:
         """One virtual shard a split: `<split>-annotations.json`."""
@@ -103,16 +102,12 @@ class VidStgSource(ListedSource):
         return entries
 
     def _shown(self, line: Any) -> list[tuple[int, str]]:
-        """Frame number and file of at most `MAX_FRAMES` stored frames of the segment, evenly spread."""
+        """Frame number and file of the stored frames of the segment that are shown."""
         video = line["vid"]
         if video not in self._frames:
-            files = (self.folder / "frames" / video).glob("*.jpg")
-            numbered = {int(path.stem): f"frames/{video}/{path.name}" for path in files if path.stem.isdigit()}
-            self._frames[video] = dict(sorted(numbered.items()))
+            self._frames[video] = list_frames(self.folder, f"frames/{video}")
         first, last = line["used_segment"]["begin_fid"], line["used_segment"]["end_fid"]
-        there = [(frame, name) for frame, name in self._frames[video].items() if first <= frame <= last]
-        wanted = min(len(there), MAX_FRAMES)
-        return [there[(2 * index + 1) * len(there) // (2 * wanted)] for index in range(wanted)]
+        return spread([(frame, name) for frame, name in self._frames[video] if first <= frame <= last])
 
     def _tracks(self, video: str, split: str) -> Tracks:
         folder = _FOLDERS.get(split)
