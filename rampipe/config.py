@@ -39,7 +39,9 @@ class DataConfig(_Section):
 
     source: str = Field(default="samples", description='"samples" (the native format) or the name of a dataset')
     path: str = Field(description="Folder or object-store prefix of Parquet shards, or the dataset's own files")
-    split: str | None = Field(default=None, description="Only shards whose name starts with <split>-")
+    split: str | None = Field(
+        default=None, description="Only shards whose name starts with <split>-, or what a source calls a split"
+    )
     limit: int | None = Field(default=None, ge=1, description="Only the first so many samples")
     score: Literal["auto", "exact_match", "containment", "anls", "choice", "box_iou"] = Field(
         default="auto", description="How answers are judged; auto: what the dataset and the sample ask for"

@@ -1,6 +1,6 @@
 """Last stage of training: what does not look at cells must not be needed.
 
-After stage 2 a few heads retrieve, but the answer leans on others of the same layer too: they look everywhere alike,
+Before it a few heads retrieve, but the answer leans on others of the same layer too: they look everywhere alike,
 and removing some of them moves the rest out of the range they know. Training goes on for a little while heads are
 silenced at random, those that look sharply at cells excepted. It leaves the number of retrieval heads as it was.
 """
@@ -29,13 +29,13 @@ from rampipe.testbed.language import (
 )
 
 SHARPNESS_PRICE = 0.02
-"""Lower than in stage 2: the retrieving heads are settled, and a higher price costs accuracy."""
+"""Lower than before: the retrieving heads are settled, and a higher price costs accuracy."""
 START_FRAC = 0.5
-"""Share of the rates of stage 2 at which this stage starts."""
+"""Share of the language stage's rates at which this stage starts."""
 
 
 def rate_frac(step: int, num_steps: int) -> float:
-    """Share of stage 2's learning rates: a short rise, and a linear fall from the first step on."""
+    """Share of the language stage's learning rates: a short rise, and a linear fall from the first step on."""
     fall = 1 - (1 - FINAL_RATE_FRAC) * step / num_steps
     return START_FRAC * min(1.0, (step + 1) / NUM_WARMUP_STEPS) * fall
 
@@ -43,9 +43,9 @@ def rate_frac(step: int, num_steps: int) -> float:
 def consolidate(
     model: Qwen2VLForConditionalGeneration, *, num_steps: int, seed: int, report: Callable[[str], None] = print
 ) -> None:
-    """Trains a language model that stage 2 has trained, mostly on the largest grid, under head dropout.
+    """Trains a language model that retrieves already, mostly on the largest grid, under head dropout.
 
-    First rounds the weights to half precision: going on from the saved checkpoint of stage 2 gives the same weights.
+    First rounds the weights to half precision: going on from a saved checkpoint gives the same weights.
     """
     with torch.no_grad():
         for weight in model.parameters():
