@@ -69,17 +69,12 @@ def observe_attention(decoder: nn.Module, observer: Observer) -> Generator[None]
     Raises ModelError when attention is observed already, as the inner context would unhook the outer one, and within
     `hybrid_attention`, whose restricted heads would be reported as if they saw every key.
     """
+    refuse_when_hidden("observe_attention or capture_attention", "the statistics would be those of dense heads")
     for entry in registry_entries():
         if isinstance(entry, ObservedAttention):
             raise ModelError(
                 "attention is being observed already in this process; allowed: one capture at a time. Leave the outer "
                 "`with capture_attention(...)` first."
-            )
-        if not entry.is_observable:
-            raise ModelError(
-                f"observe_attention or capture_attention within hybrid_attention ({type(entry).__name__} stands behind "
-                f"{entry.implementation!r}): the statistics would be those of dense heads. Allowed: capture without "
-                "hybrid attention, or within silence_heads. Leave `with hybrid_attention(...)` first."
             )
     names = sorted(implementations(decoder))
     with installed([ObservedAttention(name, decoder=decoder, observer=observer) for name in names]):
@@ -121,6 +116,16 @@ def installed(entries: Sequence[RegistryEntry]) -> Generator[None]:
 def registry_entries() -> list[RegistryEntry]:
     """What stands in for functions of the registry at this moment."""
     return [entry for entry in ALL_ATTENTION_FUNCTIONS.values() if isinstance(entry, RegistryEntry)]
+
+
+def refuse_when_hidden(newcomer: str, reason: str) -> None:
+    """Raises ModelError when what stands in the registry hides keys from heads, which `newcomer` would not know of."""
+    for entry in registry_entries():
+        if not entry.is_observable:
+            raise ModelError(
+                f"{newcomer} within hybrid_attention ({type(entry).__name__} stands behind {entry.implementation!r}): "
+                f"{reason}. Allowed: one without the other. Leave `with hybrid_attention(...)` first."
+            )
 
 
 def refuse_unless_alone(decoder: nn.Module, newcomer: str) -> None:

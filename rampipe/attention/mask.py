@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rampipe.attention.interface import implementations, installed
+from rampipe.attention.interface import implementations, installed, refuse_when_hidden
 from rampipe.attention.positions import QueryPositions
 from rampipe.attention.projections import attention_modules, attention_of, count_heads, output_projection
 from rampipe.attention.restriction import RestrictedAttention
@@ -83,6 +83,7 @@ def silence_heads(model: PreTrainedModel, silence: Silence) -> Generator[None]:
                 projection, replacement = _replacement(layer, attention, silence, positions)
                 stack.callback(projection.register_forward_pre_hook(replacement).remove)
         elif layers:
+            refuse_when_hidden(f"silence_heads with mode {silence.mode!r}", "the heads would see every other key again")
             entries = [
                 RestrictedAttention(name, layers=layers, silence=silence, positions=positions)
                 for name in sorted(implementations(decoder))

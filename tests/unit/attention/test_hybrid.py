@@ -10,6 +10,8 @@ from rampipe.attention.capture import QueryRows, capture_attention
 from rampipe.attention.hybrid import HybridAttention, hybrid_attention
 from rampipe.attention.hybrid_plan import HybridPlan
 from rampipe.attention.interface import observe_attention
+from rampipe.attention.mask import silence_heads
+from rampipe.attention.silence import Silence
 from rampipe.errors import ConfigError, ModelError, SampleError
 from rampipe.types import HeadId
 from tests.unit.attention.hybrid_oracle import oracle_logits
@@ -219,6 +221,25 @@ def test_what_would_be_wrong_is_refused():
     model.get_decoder().layers[0].self_attn.attention_dropout = 0.1
     with pytest.raises(ModelError, match=r"dropout is 0\.1"):
         hybrid_logits(model, inputs, plan())
+
+
+@pytest.mark.parametrize("mode", ["evidence_knockout", "uniform"])
+def test_no_recomputed_heads_within_hybrid_attention_as_they_would_see_every_key_again(mode, monkeypatch):
+    model = build("qwen2")
+    inputs, _, _ = prompt("qwen2")
+    evidence = torch.zeros(3, 40, dtype=torch.bool)
+    evidence[:, 30] = True
+    changed = {**inputs, "input_ids": inputs["input_ids"].clone()}
+    changed["input_ids"][:, 5] += 1  # a key that no chain of windows brings to the last row
+    silence = Silence(frozenset({HeadId(0, 0)}), mode=mode, evidence=evidence)
+    with hybrid_attention(model, plan(()), text_keys=None):
+        with pytest.raises(ModelError, match=r"silence_heads .* within hybrid_attention"), silence_heads(model, silence):
+            pass
+        with silence_heads(model, Silence(frozenset({HeadId(0, 0)}))):  # a removed head needs no keys
+            assert torch.equal(run(model, inputs)[:, -1], run(model, changed)[:, -1])
+        monkeypatch.setattr(HybridAttention, "is_observable", True)  # twin: what the refusal prevents
+        with silence_heads(model, silence):
+            assert not torch.equal(run(model, inputs)[:, -1], run(model, changed)[:, -1])
 
 
 def test_no_capture_within_hybrid_attention_as_it_would_be_of_dense_heads(monkeypatch):
