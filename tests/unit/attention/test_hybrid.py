@@ -233,7 +233,10 @@ def test_no_recomputed_heads_within_hybrid_attention_as_they_would_see_every_key
     changed["input_ids"][:, 5] += 1  # a key that no chain of windows brings to the last row
     silence = Silence(frozenset({HeadId(0, 0)}), mode=mode, evidence=evidence)
     with hybrid_attention(model, plan(()), text_keys=None):
-        with pytest.raises(ModelError, match=r"silence_heads .* within hybrid_attention"), silence_heads(model, silence):
+        with (
+            pytest.raises(ModelError, match=r"silence_heads .* within hybrid_attention"),
+            silence_heads(model, silence),
+        ):
             pass
         with silence_heads(model, Silence(frozenset({HeadId(0, 0)}))):  # a removed head needs no keys
             assert torch.equal(run(model, inputs)[:, -1], run(model, changed)[:, -1])
