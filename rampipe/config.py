@@ -247,6 +247,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *sections, last = key.strip().split(".")
+    if isinstance(value, int | float) and _is_text(sections, last):
+        value = text.strip()  # a split may be called 2_2_2, which is how TOML writes 222
     place: Any = raw
     for section in sections:
         place = place.setdefault(section, {})
@@ -271,9 +273,20 @@ def _explain(item: Mapping[str, Any], path: str | Path | None) -> str:
 
 def _keys_at(location: Sequence[str]) -> list[str]:
     """The keys that are allowed at a place of the file."""
+    return sorted(_section_at(location).model_fields)
+
+
+def _is_text(location: Sequence[str], key: str) -> bool:
+    """Whether a key takes a string, or nothing."""
+    field = _section_at(location).model_fields.get(key)
+    return field is not None and {field.annotation, *get_args(field.annotation)} <= {str, str | None, type(None)}
+
+
+def _section_at(location: Sequence[str]) -> type[BaseModel]:
+    """The section of that place, or the nearest one above it."""
     section: type[BaseModel] = RunConfig
     for name in location:
         field = section.model_fields.get(name)
         candidates = [field.annotation, *get_args(field.annotation)] if field else []
         section = next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), section)
-    return sorted(section.model_fields)
+    return section

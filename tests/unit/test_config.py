@@ -64,6 +64,13 @@ def test_an_unreadable_file_is_named(tmp_path: Path, text: str) -> None:
         load_config(tmp_path / "absent.toml")
 
 
+def test_a_name_that_toml_reads_as_a_number_stays_a_name() -> None:
+    least = ["model.path=m", "data.path=d"]
+    assert load_config(None, [*least, "data.split=2_2_2"]).data.split == "2_2_2"
+    assert load_config(None, [*least, "data.limit=2_2_2"]).data.limit == 222
+    assert load_rank_config(None, ["rank.metric=7"]).metric == "7"
+
+
 def test_ranking_needs_no_model_or_data_but_refuses_their_keys(tmp_path: Path) -> None:
     assert load_rank_config(None, ["rank.metric=hit"]).metric == "hit"
     assert load_rank_config(ROOT / "jobs" / "configs" / "demo.toml").metric == "ram"
