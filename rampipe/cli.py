@@ -26,6 +26,7 @@ DATA_EXAMPLES = """examples:
   rampipe data check s3://bucket/samples --limit 1000 --draw 0
   rampipe data haystack SROIE/ haystacks/ --source sroie --split eval --distractors 20 --depths 0,0.5,1
   rampipe data haystack SROIE/ haystacks-8k/ --source sroie --tokens 8192 --model Qwen/Qwen2.5-VL-7B-Instruct
+  rampipe data haystack SROIE/ packed-32k/ --source sroie --packed --tokens 32768 --model Qwen/Qwen2.5-VL-7B-Instruct
 
 exit codes: 0 every sample is usable, 1 some are not, 2 the dataset or the command line is wrong"""
 
@@ -107,16 +108,19 @@ def data_haystack(arguments: argparse.Namespace) -> int:
     from rampipe.config import DataConfig
     from rampipe.data import open_source
     from rampipe.data.haystack import write_haystacks
+    from rampipe.data.haystack_packed import write_packed
 
     if arguments.tokens is not None and arguments.model is None:
         raise ConfigError("--tokens needs --model: tokens are counted by a model's own processor.")
-    report = write_haystacks(
-        open_source(DataConfig(source=arguments.source, path=arguments.path, split=arguments.split)),
-        arguments.out,
-        size=arguments.distractors if arguments.tokens is None else _token_budget(arguments),
-        depths=arguments.depths,
-        seed=arguments.seed,
-        limit=arguments.limit,
+    if arguments.packed and arguments.depths:
+        raise ConfigError("--packed and --depths: a packed needle's depth is its image's place. Give one of them.")
+    source = open_source(DataConfig(source=arguments.source, path=arguments.path, split=arguments.split))
+    size = arguments.distractors if arguments.tokens is None else _token_budget(arguments)
+    made = {"size": size, "seed": arguments.seed, "limit": arguments.limit}
+    report = (
+        write_packed(source, arguments.out, **made)
+        if arguments.packed
+        else write_haystacks(source, arguments.out, depths=arguments.depths or (0.5,), **made)
     )
     print(f"samples: {report.num_written} written to {arguments.out}, from {report.num_images} distinct images")
     for code, count in sorted(report.skipped.items()):
@@ -158,7 +162,10 @@ def _add_data_commands(commands: Any) -> None:
     size.add_argument("--tokens", type=_count, metavar="N", help="fill prompts up to N tokens of --model")
     haystack.add_argument("--model", default=None, metavar="PATH", help="checkpoint that counts tokens, on the CPU")
     haystack.add_argument(
-        "--depths", type=_depths, default=(0.5,), metavar="D,D", help="0 first, 1 last (default: 0.5); a sample each"
+        "--depths", type=_depths, default=None, metavar="D,D", help="0 first, 1 last (default: 0.5); a sample each"
+    )
+    haystack.add_argument(
+        "--packed", action="store_true", help="ask about every image of a context, which is then read only once"
     )
     haystack.add_argument("--seed", type=int, default=0, metavar="S", help="decides distractors and their order")
     haystack.set_defaults(call=data_haystack)

@@ -13,6 +13,10 @@ from rampipe.tables.schema import load_schema
 
 SCHEMA_ID = "sample.v1"
 
+MAX_UNPACKED_BYTES = 256 << 20
+MAX_RATIO = 100
+"""A row group may unpack to more than the one only when it is no more than the other times its bytes in the file."""
+
 Places = dict[bytes, tuple[str, int]]
 """Bytes of a sample id -> shard and row where it was first seen."""
 
@@ -33,12 +37,27 @@ def check_shard(parquet: pq.ParquetFile, name: str, seen: Places) -> None:
     Raises DataError naming shard, column and row.
     """
     load_schema(SCHEMA_ID).check(parquet.schema_arrow, source=f"shard {name}")
+    _check_sizes(parquet, name)
     try:
         for first_row, table in _light_columns(parquet):
             _check_nulls(table, name, first_row)
             _check_ids(table.column("sample_id"), name, first_row, seen)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"shard {name}: its rows cannot be read ({_first_line(error)}). Copy it again.") from None
+
+
+def _check_sizes(parquet: pq.ParquetFile, name: str) -> None:
+    """What a few kilobytes unpack to must not fill the memory of an actor: images do not compress."""
+    for index in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(index)
+        columns = [group.column(column) for column in range(group.num_columns)]
+        packed = sum(column.total_compressed_size for column in columns)
+        unpacked = sum(column.total_uncompressed_size for column in columns)
+        if unpacked > max(MAX_UNPACKED_BYTES, MAX_RATIO * packed):
+            raise DataError(
+                f"shard {name}: {packed} bytes of row group {index} unpack to {unpacked}, more than {MAX_RATIO} "
+                "times as many. Write it with smaller row groups, or delete it."
+            )
 
 
 def _light_columns(parquet: pq.ParquetFile) -> Iterator[tuple[int, pa.Table]]:

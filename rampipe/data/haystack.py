@@ -26,19 +26,44 @@ CountTokens = Callable[[Sample], int]
 """Tokens of a sample's prompt by a model's own processor and template."""
 
 
-_SHARD_ROWS = 8
+SHARD_ROWS = 8
 """Rows of a shard: a haystack of 128K tokens is tens of megabytes, and a shard is written at once."""
 
 _SPARE_TOKENS = 16
 """Left free in a budget: the numbers in label and question grow with the place of the needle."""
 
 
-@dataclass(frozen=True, slots=True)
 class TokenBudget:
     """As many distractors as a model's prompt of so many tokens holds. `num_tokens` is never passed."""
 
-    num_tokens: int
-    count: CountTokens
+    def __init__(self, num_tokens: int, count: CountTokens) -> None:
+        self.num_tokens = num_tokens
+        self.count = count
+        self._costs: dict[bytes, int] = {}
+        self._frame: int | None = None
+        """Tokens of a prompt that shows nothing."""
+
+    def cost(self, image: StoredImage) -> int:
+        """Tokens that an image adds to a prompt, its number included; counted once for every distinct image."""
+        digest = image_digest(image)
+        if digest not in self._costs:
+            probe = Sample("probe", "probe", _numbered(999, 0), (image,), "?", (), None, ())
+            if self._frame is None:
+                self._frame = self.count(replace(probe, context=(), images=()))
+            self._costs[digest] = self.count(probe) - self._frame
+        return self._costs[digest]
+
+    def left_beside(self, sample: Sample) -> int:
+        """Tokens left for distractors. Raises SampleError (stage read, `haystack_too_small`) where there are none."""
+        alone = self.count(stack(sample, (), place=0, sample_id=sample.sample_id))
+        left = self.num_tokens - _SPARE_TOKENS - alone
+        if left < 0:
+            raise SampleError(
+                f"sample {sample.sample_id}: has {alone} tokens alone, {self.num_tokens} asked for. Sample skipped.",
+                stage="read",
+                code="haystack_too_small",
+            )
+        return left
 
 
 def collect_pool(samples: Iterable[Sample], *, max_images: int) -> Pool:
@@ -46,7 +71,7 @@ def collect_pool(samples: Iterable[Sample], *, max_images: int) -> Pool:
     pool: dict[bytes, StoredImage] = {}
     for sample in samples:
         if len(sample.images) == 1 and len(pool) < max_images:
-            pool.setdefault(_digest(sample.images[0]), sample.images[0])
+            pool.setdefault(image_digest(sample.images[0]), sample.images[0])
     if not pool:
         raise DataError("no sample with one image: a haystack is made of such samples. Choose another dataset.")
     return pool
@@ -60,9 +85,6 @@ class HaystackMaker:
         self._pool = pool
         self._size = size
         self._seed = seed
-        self._costs: dict[bytes, int] = {}
-        self._frame: int | None = None
-        """Tokens of a prompt that shows nothing."""
 
     def make(self, sample: Sample, *, depth: float) -> Sample:
         """The sample's image at a depth between 0 (before all distractors) and 1 (behind them).
@@ -70,26 +92,21 @@ class HaystackMaker:
         Raises SampleError (stage read): `not_single_image`, or `haystack_too_small` when its image alone has more
         tokens than asked for. Raises DataError when the pool holds too few other images.
         """
-        if len(sample.images) != 1 or any(part.kind == "video" for part in sample.context):
-            raise SampleError(
-                f"sample {sample.sample_id}: has {len(sample.images)} images, not one. Sample skipped.",
-                stage="read",
-                code="not_single_image",
-            )
+        check_single_image(sample)
         if not 0 <= depth <= 1:
             raise DataError(f"depth {depth:g}: not between 0 (first) and 1 (last).")
         hay = self._choose(sample)
         name = f"{sample.sample_id}@{len(hay)}-{depth:g}-{self._seed}"
-        return _stack(sample, hay, place=round(depth * len(hay)), sample_id=name)
+        return stack(sample, hay, place=round(depth * len(hay)), sample_id=name)
 
     def _choose(self, sample: Sample) -> list[StoredImage]:
         """Distractors of one sample in an order that seed and sample id decide."""
-        own = _digest(sample.images[0])
+        own = image_digest(sample.images[0])
         others = sorted(
             (digest for digest in self._pool if digest != own), key=lambda digest: self._rank(sample, digest)
         )
         if isinstance(self._size, TokenBudget):
-            return [self._pool[digest] for digest in self._fill(sample, others, self._size)]
+            return self._fill(sample, [self._pool[digest] for digest in others], self._size)
         if len(others) < self._size:
             raise DataError(f"{self._size} distractors asked for, {len(others)} other images there. Ask for fewer.")
         return [self._pool[digest] for digest in others[: self._size]]
@@ -97,37 +114,32 @@ class HaystackMaker:
     def _rank(self, sample: Sample, digest: bytes) -> bytes:
         return hashlib.sha256(f"{self._seed}/{sample.sample_id}/".encode() + digest).digest()
 
-    def _fill(self, sample: Sample, others: Sequence[bytes], budget: TokenBudget) -> list[bytes]:
-        """As many of `others`, in order, as fit. Each costs what it adds to a prompt, its number included."""
-        alone = budget.count(_stack(sample, (), place=0, sample_id=sample.sample_id))
-        left = budget.num_tokens - _SPARE_TOKENS - alone
-        if left < 0:
-            raise SampleError(
-                f"sample {sample.sample_id}: has {alone} tokens alone, {budget.num_tokens} asked for. Sample skipped.",
-                stage="read",
-                code="haystack_too_small",
-            )
-        chosen: list[bytes] = []
-        for digest in others:
-            left -= self._cost(digest, budget.count)
+    def _fill(self, sample: Sample, others: Sequence[StoredImage], budget: TokenBudget) -> list[StoredImage]:
+        """As many of `others`, in order, as fit."""
+        left = budget.left_beside(sample)
+        chosen: list[StoredImage] = []
+        for image in others:
+            left -= budget.cost(image)
             if left < 0:
                 return chosen
-            chosen.append(digest)
+            chosen.append(image)
         raise DataError(
             f"{budget.num_tokens} tokens asked for: all {len(chosen)} other images leave {left} unfilled. Ask for "
             "fewer, or raise the number of images in the pool."
         )
 
-    def _cost(self, digest: bytes, count: CountTokens) -> int:
-        if digest not in self._costs:
-            probe = Sample("probe", "probe", _numbered(999, 0), (self._pool[digest],), "?", (), None, ())
-            if self._frame is None:
-                self._frame = count(replace(probe, context=(), images=()))
-            self._costs[digest] = count(probe) - self._frame
-        return self._costs[digest]
+
+def check_single_image(sample: Sample) -> None:
+    """Raises SampleError (stage read, `not_single_image`)."""
+    if len(sample.images) != 1 or any(part.kind == "video" for part in sample.context):
+        raise SampleError(
+            f"sample {sample.sample_id}: has {len(sample.images)} images, not one. Sample skipped.",
+            stage="read",
+            code="not_single_image",
+        )
 
 
-def _stack(sample: Sample, hay: Sequence[StoredImage], *, place: int, sample_id: str) -> Sample:
+def stack(sample: Sample, hay: Sequence[StoredImage], *, place: int, sample_id: str) -> Sample:
     """The sample's own parts at one place among numbered distractors; its evidence moves with them."""
     context: list[ContextPart] = []
     for image in range(place):
@@ -157,7 +169,8 @@ def _numbered(number: int, image: int) -> tuple[ContextPart, ContextPart]:
     return ContextPart("text", text=f"Image {number}: "), ContextPart("image", image=image)
 
 
-def _digest(image: StoredImage) -> bytes:
+def image_digest(image: StoredImage) -> bytes:
+    """SHA-256 of the stored bytes: images with the same are one."""
     return hashlib.sha256(image.bytes or b"").digest()
 
 
@@ -188,7 +201,7 @@ def write_haystacks(  # noqa: PLR0913 - what to read, where to write, and four c
     rows = (row.sample for row in read_rows(source, limit=None))
     pool = collect_pool((sample for sample in rows if isinstance(sample, Sample)), max_images=max_images)
     maker, report = HaystackMaker(pool, size=size, seed=seed), HaystackReport(num_images=len(pool))
-    write_shards(_all(maker, source, report, depths, limit), folder, split="haystack", rows_per_shard=_SHARD_ROWS)
+    write_shards(_all(maker, source, report, depths, limit), folder, split="haystack", rows_per_shard=SHARD_ROWS)
     return report
 
 

@@ -50,6 +50,7 @@ class ListedSource(abc.ABC):
         self.folder = Path(config.path)
         self._entries: dict[str, list[Entry]] = {}
         self._digests: dict[str, bytes] = {}
+        self._shards: dict[str, Shard] = {}
 
     @abc.abstractmethod
     def shard_names(self) -> list[str]:
@@ -79,7 +80,13 @@ class ListedSource(abc.ABC):
                 + self.where
             )
         self._check_ids(wanted)
-        return [self.describe(name, self.entries_of(name)) for name in wanted]
+        return [self.shard(name) for name in wanted]
+
+    def shard(self, name: str) -> Shard:
+        """One shard as it was when this source first looked at it."""
+        if name not in self._shards:
+            self._shards[name] = self.describe(name, self.entries_of(name))
+        return self._shards[name]
 
     def read(self, shard: str, start: int, stop: int) -> Iterator[ReadResult]:
         """Entries of one shard; an image that is missing costs its samples, not the shard."""

@@ -25,6 +25,8 @@ from rampipe.types import Sample
 
 _READ_ROWS = 16
 """Rows decoded at a time: images make rows heavy, and a unit needs them one by one."""
+_SIGNS_OF_CHANGE = ("ETag", "etag", "generation", "LastModified", "mtime", "created")
+"""What stores say of a file, the surest first."""
 
 
 class NativeSource:
@@ -35,6 +37,7 @@ class NativeSource:
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
+        self._known: dict[str, tuple[list[Any], Shard]] = {}
         try:
             self._files, self._root = fsspec.core.url_to_fs(config.path)
         except (ImportError, ValueError) as error:
@@ -50,6 +53,21 @@ class NativeSource:
         """
         seen: Places = {}
         return [self._checked_shard(path, seen) for path in self._paths()]
+
+    def shard(self, name: str) -> Shard:
+        """One shard as it is now; a file is opened again only when what its store says of it has changed."""
+        full_path = posixpath.join(self._root, name)
+        try:
+            self._files.invalidate_cache()
+            info = self._files.info(full_path)
+            signature = [info.get(key) for key in ("size", "ino", *_SIGNS_OF_CHANGE)]
+            if name not in self._known or self._known[name][0] != signature:
+                with self._files.open(full_path, "rb") as file:
+                    num_rows = open_shard(file, name).metadata.num_rows
+                self._known[name] = (signature, Shard(name, num_rows, int(info["size"]), self._digest(full_path, info)))
+        except OSError as error:
+            raise DataError(f"shard {name}: cannot be read ({error}). Put it back.") from None
+        return self._known[name][1]
 
     def read(self, shard: str, start: int, stop: int) -> Iterator[ReadResult]:
         """Rows of one shard; only the row groups that hold them are read."""
@@ -88,19 +106,15 @@ class NativeSource:
         return shards
 
     def _checked_shard(self, path: str, seen: Places) -> Shard:
-        full_path = posixpath.join(self._root, path)
-        with self._files.open(full_path, "rb") as file:
-            parquet = open_shard(file, path)
-            check_shard(parquet, path, seen)
-            num_rows = parquet.metadata.num_rows
-        return Shard(path, num_rows, int(self._files.size(full_path)), self._digest(full_path))
+        with self._files.open(posixpath.join(self._root, path), "rb") as file:
+            check_shard(open_shard(file, path), path, seen)
+        return self.shard(path)
 
-    def _digest(self, full_path: str) -> str:
+    def _digest(self, full_path: str, info: dict[str, Any]) -> str:
         if isinstance(self._files, LocalFileSystem):
             with Path(full_path).open("rb") as file:
                 return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-        info = self._files.info(full_path)
-        for key in ("ETag", "etag", "generation", "LastModified", "mtime", "created"):
+        for key in _SIGNS_OF_CHANGE:
             if info.get(key) is not None:
                 return f"{key.lower()}:{str(info[key]).strip(chr(34))}"
         return f"bytes:{info.get('size')}"

@@ -53,6 +53,13 @@ class Source(Protocol):
         """
         ...
 
+    def shard(self, name: str) -> Shard:
+        """One shard as it is now, without validating its rows: cheap to ask again for a file that did not change.
+
+        Raises DataError when it cannot be read.
+        """
+        ...
+
     def read(self, shard: str, start: int, stop: int) -> Iterator[ReadResult]:
         """Rows `start` to `stop` of a shard, in order: exactly `stop - start` results.
 

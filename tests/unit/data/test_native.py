@@ -120,6 +120,7 @@ def test_no_shards_lists_what_is_there(tmp_path, split, there):
         source_of(tmp_path, split=split).shards()
 
 
+@pytest.mark.fault("B7")
 @pytest.mark.parametrize("num_bytes", [0, 3, 400])
 def test_truncated_shard_fails_by_name(tmp_path, num_bytes):
     write_shards([make_sample(index) for index in range(4)], tmp_path, split="val", rows_per_shard=2)
@@ -129,6 +130,7 @@ def test_truncated_shard_fails_by_name(tmp_path, num_bytes):
         source_of(tmp_path).shards()
 
 
+@pytest.mark.fault("B7")
 def test_flipped_bit_in_a_page_is_found_when_reading(tmp_path):
     path = write_shards([make_sample(index) for index in range(4)], tmp_path, split="val")[0]
     data = bytearray(path.read_bytes())
@@ -142,6 +144,7 @@ def test_flipped_bit_in_a_page_is_found_when_reading(tmp_path):
     assert ids == [f"sample-{index}" for index in range(4)]
 
 
+@pytest.mark.fault("B8", "B9")
 def test_missing_and_mistyped_columns_fail_by_name(tmp_path):
     path = write_shards([make_sample()], tmp_path, split="val")[0]
     table = pq.read_table(path)
@@ -154,6 +157,7 @@ def test_missing_and_mistyped_columns_fail_by_name(tmp_path):
         source_of(tmp_path).shards()
 
 
+@pytest.mark.fault("B8")
 @pytest.mark.parametrize("column", ["sample_id", "domain", "context", "images", "question", "answers", "evidence"])
 def test_null_in_a_required_column_is_named(tmp_path, column):
     path = write_shards([make_sample(index) for index in range(3)], tmp_path, split="val")[0]
@@ -169,6 +173,7 @@ def test_null_choices_and_empty_evidence_are_fine(tmp_path):
     assert [result.sample.evidence for result in read_all(source_of(tmp_path))] == [()]
 
 
+@pytest.mark.fault("B10")
 def test_duplicate_ids_name_both_places(tmp_path):
     write_shards([make_sample(0), make_sample(1)], tmp_path, split="a")
     write_shards([make_sample(2), make_sample(3), make_sample(1)], tmp_path, split="b", rows_per_shard=2)
@@ -178,6 +183,7 @@ def test_duplicate_ids_name_both_places(tmp_path):
     assert len(source_of(tmp_path, split="b").shards()) == 2
 
 
+@pytest.mark.fault("B15")
 @pytest.mark.parametrize(("column", "sample_id"), [("question", "sample-1"), ("sample_id", b"\xff\xfe".hex())])
 def test_text_that_is_not_utf8_costs_one_row(tmp_path, column, sample_id):
     path = write_shards([make_sample(index) for index in range(3)], tmp_path, split="val")[0]
