@@ -14,6 +14,7 @@ from rampipe.types import ContextPart, Evidence
 from tests.unit.data.made import samples_of, source_of
 from tests.unit.data.test_haystack import make_sample, tokens
 
+ALONE = (ContextPart("image", image=0),)
 SAMPLES = [
     make_sample(
         index, sample_id=f"{index}-{word}", question=word, context=(ContextPart("image", image=0),), evidence=()
