@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format lock clean
+.PHONY: help install demo test test-fast test-faults mutate soak check format lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,16 @@ test: install  ## the whole test suite
 	$(BIN)/python -m pytest
 
 test-fast: install  ## without the tests that start Ray
-	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m "not cluster and not faults"
+
+test-faults: install  ## every fault and bad input, 10,000 scheduler seeds; writes docs/reliability.md
+	$(BIN)/python -m pytest -m "fault or faults" --seeds 10000 --reliability-table docs/reliability.md
+
+mutate: install  ## take away each guard against loss: its test must fail
+	$(BIN)/python -m tests.faults.mutations
+
+soak: install  ## MINUTES (default 60) of random kills of actors, nodes and drivers
+	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60)
 
 check: install  ## lint, format and types
 	$(BIN)/ruff check .

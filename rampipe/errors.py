@@ -5,16 +5,36 @@ It identifies; it never holds payloads, tokens or secrets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
 Stage = Literal["read", "decode", "encode", "regions", "forward", "statistics", "engine"]
 
 
+_SECRETS = (
+    re.compile(r"()\bhf_[A-Za-z0-9]{16,}"),
+    re.compile(r"()\bA[KS]IA[A-Z0-9]{16}\b"),
+    re.compile(r"(://)[^/@\s]+(?=@)"),
+    re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{8,}"),
+    re.compile(r"(?i)((?:token|secret|password|signature|(?:api|access)_?key)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;]{8,}"),
+)
+
+
+def redact(text: str) -> str:
+    """The text with what looks like a token, a key or a password replaced: what others print may hold them."""
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1[redacted]", text)
+    return text
+
+
 class RampipeError(Exception):
     """Base of all errors that we raise on purpose. `exit_code` is what a job returns for it."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class ConfigError(RampipeError):

@@ -21,6 +21,10 @@ os.environ.update(
 
 import pytest  # noqa: E402
 
+from tests.faults.table import pytest_addoption, pytest_configure  # noqa: E402
+
+__all__ = ["pytest_addoption", "pytest_configure"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

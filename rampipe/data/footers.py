@@ -13,6 +13,9 @@ from rampipe.tables.schema import load_schema
 
 SCHEMA_ID = "sample.v1"
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow raises over a damaged file; ValueError where a name in the footer is not UTF-8."""
+
 MAX_UNPACKED_BYTES = 256 << 20
 MAX_RATIO = 100
 """A row group may unpack to more than the one only when it is no more than the other times its bytes in the file."""
@@ -24,11 +27,18 @@ Places = dict[bytes, tuple[str, int]]
 def open_shard(file: Any, name: str) -> pq.ParquetFile:
     """Parse a footer. Raises DataError naming the shard: a truncated or empty file must not be skipped silently."""
     try:
-        return pq.ParquetFile(file, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        in_groups = sum(parquet.metadata.row_group(index).num_rows for index in range(parquet.num_row_groups))
+    except UNREADABLE as error:
         raise DataError(
             f"shard {name}: not a readable Parquet file ({_first_line(error)}). Copy it again, or delete it."
         ) from None
+    if in_groups != parquet.metadata.num_rows:  # no checksum covers the footer
+        raise DataError(
+            f"shard {name}: its footer says {parquet.metadata.num_rows} rows, its row groups have {in_groups}. "
+            "Copy it again, or delete it."
+        )
+    return parquet
 
 
 def check_shard(parquet: pq.ParquetFile, name: str, seen: Places) -> None:
@@ -42,7 +52,7 @@ def check_shard(parquet: pq.ParquetFile, name: str, seen: Places) -> None:
         for first_row, table in _light_columns(parquet):
             _check_nulls(table, name, first_row)
             _check_ids(table.column("sample_id"), name, first_row, seen)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise DataError(f"shard {name}: its rows cannot be read ({_first_line(error)}). Copy it again.") from None
 
 
@@ -72,6 +82,9 @@ def _light_columns(parquet: pq.ParquetFile) -> Iterator[tuple[int, pa.Table]]:
     first_row = 0
     for group in range(parquet.num_row_groups):
         table = parquet.read_row_group(group, columns=list(leaves.values()))
+        num_rows = parquet.metadata.row_group(group).num_rows
+        if table.num_rows != num_rows:  # a checksum covers a page, not its header
+            raise pa.ArrowInvalid(f"row group {group} has {table.num_rows} of {num_rows} rows")
         yield first_row, table
         first_row += table.num_rows
 

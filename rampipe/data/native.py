@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from rampipe.config import DataConfig
-from rampipe.data.footers import Places, as_bytes, check_shard, open_shard, readable_id
+from rampipe.data.footers import UNREADABLE, Places, as_bytes, check_shard, open_shard, readable_id
 from rampipe.data.rows import parse_row
 from rampipe.data.source import ReadResult, Shard
 from rampipe.errors import DataError, SampleError
@@ -74,7 +74,7 @@ class NativeSource:
         try:
             with self._files.open(posixpath.join(self._root, shard), "rb") as file:
                 yield from _read_rows(file, shard, start, stop)
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(f"shard {shard}: rows {start} to {stop} cannot be read ({error}). Copy it again.") from None
 
     def read_ids(self, shard: str, start: int, stop: int) -> list[str]:
@@ -85,7 +85,7 @@ class NativeSource:
                 _check_rows(parquet, shard, start, stop)
                 ids = parquet.read(columns=["sample_id"]).column("sample_id")
                 return [readable_id(raw) for raw in as_bytes(ids)[start:stop]]
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise DataError(f"shard {shard}: its ids cannot be read ({error}). Copy it again.") from None
 
     def _paths(self) -> list[str]:
@@ -123,7 +123,7 @@ class NativeSource:
 def _read_rows(file: Any, shard: str, start: int, stop: int) -> Iterator[ReadResult]:
     parquet = open_shard(file, shard)
     _check_rows(parquet, shard, start, stop)
-    first_row = 0
+    first_row = num_read = 0
     for group in range(parquet.num_row_groups):
         group_rows = parquet.metadata.row_group(group).num_rows
         if first_row < stop and first_row + group_rows > start:
@@ -131,8 +131,11 @@ def _read_rows(file: Any, shard: str, start: int, stop: int) -> Iterator[ReadRes
             for batch in parquet.iter_batches(batch_size=_READ_ROWS, row_groups=[group]):
                 for index in range(max(start - row, 0), min(stop - row, batch.num_rows)):
                     yield _read_row(batch.slice(index, 1), row + index)
+                    num_read += 1
                 row += batch.num_rows
         first_row += group_rows
+    if num_read != stop - start:
+        raise pa.ArrowInvalid(f"{num_read} rows are there")
 
 
 def _check_rows(parquet: pq.ParquetFile, shard: str, start: int, stop: int) -> None:

@@ -1,10 +1,10 @@
-"""Ray's long error texts as one line that is equal for equal causes: no ids of processes, actors or nodes."""
+"""Ray's long error texts as one line that is equal for equal causes: no ids of processes, actors or nodes, no secrets."""
 
 from __future__ import annotations
 
 import re
 
-from rampipe.errors import RampipeError, SampleError
+from rampipe.errors import RampipeError, SampleError, redact
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _EXCEPTION_LINE = re.compile(r"^[A-Za-z_][\w.]*(?::\s|$)")
@@ -48,4 +48,4 @@ def is_job_level(cause: BaseException | None) -> bool:
 
 
 def _shortened(text: str) -> str:
-    return " ".join(text.split())[:MAX_CHARACTERS]
+    return redact(" ".join(text.split()))[:MAX_CHARACTERS]

@@ -17,7 +17,7 @@ from rampipe.config import RunConfig
 from rampipe.data import ReadResult, open_source
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.prefetch import prefetch
-from rampipe.errors import ModelError, SampleError
+from rampipe.errors import DataError, ModelError, SampleError
 from rampipe.models.identity import model_identity
 from rampipe.models.loading import load_replica
 from rampipe.models.torchvision import hide_broken_torchvision
@@ -70,8 +70,10 @@ class Worker:
         self._config = config
         self._fingerprint = fingerprint
         self._storage = open_storage(run_uri)
-        _check_checkpoint(config, open_run_dir(self._storage))
+        run = open_run_dir(self._storage)
+        _check_checkpoint(config, run)
         self._source = open_source(config.data)
+        self._planned_shards: dict[str, dict[str, Any]] = run.inputs.get("data", {}).get("shards", {})
         on_cpu = config.cluster.gpus_per_replica == 0
         self._replica = load_replica(
             config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica
@@ -87,7 +89,9 @@ class Worker:
         if committed is not None:
             return asdict(committed)
         started_s = time.monotonic()
+        self._check_shard(unit.shard)
         outcomes = self._outcomes(unit, range(unit.row_start, unit.row_stop), skip)
+        self._check_shard(unit.shard)
         record = commit_unit(
             self._storage,
             fingerprint=self._fingerprint,
@@ -119,6 +123,19 @@ class Worker:
     def probe(self, unit: Unit, rows: range, *, skip: Sequence[SkippedRow] = ()) -> None:
         """Measure some rows of a unit and forget the result: does the process survive them?"""
         self._outcomes(unit, rows, skip)
+
+    def _check_shard(self, name: str) -> None:
+        """The rows that are measured are those that were planned, before and after they are read."""
+        planned = self._planned_shards.get(name)
+        if planned is None:  # of a run of timings, whose units are no shards
+            return
+        shard = self._source.shard(name)
+        seen = {"rows": shard.num_rows, "bytes": shard.num_bytes, "digest": shard.digest}
+        if seen != planned:
+            raise DataError(
+                f"shard {name} on {socket.gethostname()}: not the file that the run was planned with ({seen}, planned "
+                f"{planned}). Put the planned file back, or capture the new one as another run."
+            )
 
     def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[Outcome]:
         """Every row once, in order."""

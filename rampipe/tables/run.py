@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from rampipe.errors import ConfigError, StorageError
+from rampipe.errors import ConfigError, StorageError, redact
 from rampipe.tables.fingerprint import STATISTICS_VERSION, canonical_json, differing_keys, fingerprint
 from rampipe.tables.parquet import parse, read_metadata, to_bytes
 from rampipe.tables.schema import load_schema
@@ -47,7 +47,8 @@ class RunSpec:
 
     @cached_property
     def all_inputs(self) -> dict[str, Any]:
-        """The inputs with what every run adds: plan, schemas, queries, number of heads, version of the statistics."""
+        """The inputs with what every run adds: plan, schemas, queries, number of heads, version of the statistics;
+        without what looks like a secret, as they are written to `run.json`."""
         plan = [[unit.unit_id, unit.shard, unit.row_start, unit.row_stop] for unit in self.units]
         added = {
             "model": slug(self.model_slug),
@@ -62,7 +63,7 @@ class RunSpec:
             **({} if self.num_arms is None else {"num_arms": self.num_arms}),
             **({} if self.num_repeats is None else {"num_repeats": self.num_repeats}),
         }
-        return json.loads(canonical_json({"run": added, **self.inputs}))
+        return json.loads(redact(canonical_json({"run": added, **self.inputs}).decode()))
 
     @cached_property
     def fingerprint(self) -> str:

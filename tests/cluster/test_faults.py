@@ -85,6 +85,7 @@ def test_killed_actors_cost_no_row(config: RunConfig, golden: str) -> None:
     assert max(commits[unit].attempt for unit in (1, 5)) >= 2
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.usefixtures("local_ray")
 def test_a_stopped_actor_is_overtaken(config: RunConfig, golden: str) -> None:
     outcome = run(config, StopsOnce)
@@ -92,6 +93,7 @@ def test_a_stopped_actor_is_overtaken(config: RunConfig, golden: str) -> None:
     assert read_commits(open_storage(outcome.run_uri))[2].attempt == 2
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("worker_class", [DiesOnOneSample, RaisesOnOneSample])
 def test_a_poison_sample_is_one_error_row(
@@ -127,6 +129,7 @@ def test_what_cannot_be_had_is_refused_before_anything_starts(
         run(make_config(sample_folder, tmp_path, override), NeverStarts)
 
 
+@pytest.mark.fault("F5")
 @pytest.mark.usefixtures("local_ray")
 def test_a_killed_driver_is_resumed_and_earlier_commits_stay(
     sample_folder: Path, tmp_path: Path, faults: Path, golden: str

@@ -12,7 +12,7 @@ from rampipe.data import open_source
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.plan import make_spec
 from rampipe.engine.worker import Worker
-from rampipe.errors import ModelError, StorageError
+from rampipe.errors import DataError, ModelError, StorageError
 from rampipe.tables.finish import finish_run
 from rampipe.tables.run import Run, create_run
 from rampipe.tables.verify import row_set_hash
@@ -149,3 +149,31 @@ def test_a_checkpoint_that_changed_since_the_plan_is_refused(samples: Path, tmp_
     template.write_text(template.read_text() + " ")
     with pytest.raises(ModelError, match=r"not the checkpoint that run .* \(chat_template differ\)"):
         make_worker(config, run)
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_shard_that_was_replaced_since_the_plan_is_refused_by_name(samples: Path, tmp_path: Path, when: str) -> None:
+    folder = tmp_path / "samples"
+    shutil.copytree(samples, folder)
+    config = make_config(samples, f"data.path={folder}")
+    run = make_run(config, tmp_path / "runs")
+    worker = make_worker(config, run)
+    worker.run_unit(run.units[0], attempt=1)
+    shard = folder / run.units[1].shard
+    table = pq.read_table(shard)
+
+    def replace_it() -> None:
+        """By the same rows in another order, renamed over it as a careful tool does: nothing else tells of it."""
+        pq.write_table(table.take([*range(table.num_rows)][::-1]), folder / "new")
+        (folder / "new").rename(shard)
+
+    if when == "before":
+        replace_it()
+    else:
+        measure = worker._measure
+        worker._measure = lambda trials: (replace_it(), measure(trials))[1]  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=rf"shard {shard.name} .*not the file that the run was planned with"):
+        worker.run_unit(run.units[1], attempt=1)
+    assert len(run.storage.list("_commits")) == 1
+    assert make_run(config, tmp_path / "runs").run_id != run.run_id

@@ -40,6 +40,7 @@ def _bomb(width: int, height: int) -> bytes:
 GOOD = _save(Image.effect_noise((40, 30), 50).convert("RGB"))
 
 
+@pytest.mark.fault("B1", "B2", "B3", "B4", "B5")
 @pytest.mark.parametrize(
     ("content", "code"),
     [
@@ -69,6 +70,7 @@ def test_paths_are_not_followed(tmp_path):
     assert caught.value.code == "image_missing"
 
 
+@pytest.mark.fault("B5")
 def test_size_is_judged_before_pixels(monkeypatch):
     """The limit is the reason: with a higher one the same bytes are found to be truncated."""
     content = _bomb(4000, 3000)
@@ -106,6 +108,7 @@ def test_orientation_is_not_applied_and_does_not_travel():
     assert Image.open(BytesIO(content)).getexif()[0x0112] == 6
 
 
+@pytest.mark.fault("B1")
 def test_flipped_bytes_never_escape():
     """300 damaged copies: each decodes or is a SampleError."""
     rng = np.random.default_rng(0)

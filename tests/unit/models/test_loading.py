@@ -41,8 +41,8 @@ def _change_weights(folder: Path, change) -> None:
 def test_replica_is_ready(tiny):
     assert not tiny.model.training
     assert not any(parameter.requires_grad for parameter in tiny.model.parameters())
-    assert (tiny.max_tokens, tiny.image_token, tiny.image_token_id) == (512, "<|image_pad|>", 5)
-    assert type(tiny.image_processor).__name__ == "Qwen2VLImageProcessorPil"
+    assert (tiny.max_tokens, tiny.vision.image_token, tiny.visual_token_ids) == (512, "<|image_pad|>", (5,))
+    assert type(tiny.vision.image_processor).__name__ == "Qwen2VLImageProcessorPil"
 
 
 def test_configured_precision_and_attention(folder):
@@ -51,6 +51,7 @@ def test_configured_precision_and_attention(folder):
     assert replica.model.config.get_text_config()._attn_implementation == "eager"
 
 
+@pytest.mark.fault("B17")
 @pytest.mark.parametrize("path", ["no/such/folder", "./nowhere", "/nowhere", "a b", "nowhere", "../x"])
 def test_wrong_path_says_so(path):
     with pytest.raises(ModelError, match="not a folder and not a Hub id") as caught:
@@ -75,6 +76,7 @@ def test_families_share_no_model_type():
     assert all(find_family(name) in FAMILIES for name in names)
 
 
+@pytest.mark.fault("B18")
 def test_missing_layers_are_refused(folder):
     text = json.loads((folder / "config.json").read_text())["text_config"]
     del text["layer_types"]
@@ -83,6 +85,7 @@ def test_missing_layers_are_refused(folder):
         _load(folder)
 
 
+@pytest.mark.fault("B18")
 def test_layers_cut_off_are_refused(folder):
     text = json.loads((folder / "config.json").read_text())["text_config"]
     del text["layer_types"]
@@ -91,12 +94,14 @@ def test_layers_cut_off_are_refused(folder):
         _load(folder)
 
 
+@pytest.mark.fault("B18")
 def test_other_shapes_are_refused(folder):
     _change_weights(folder, lambda weights: weights.update({"model.norm.weight": torch.ones(7)}))
     with pytest.raises(ModelError, match=r"1 of other shape \(.*norm\.weight\)"):
         _load(folder)
 
 
+@pytest.mark.fault("B19")
 def test_truncated_weights_are_named(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -104,6 +109,7 @@ def test_truncated_weights_are_named(folder):
         _load(folder)
 
 
+@pytest.mark.fault("B21")
 def test_pickles_are_never_loaded(folder):
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -120,12 +126,14 @@ def test_missing_shard_is_named(folder):
         _load(folder)
 
 
+@pytest.mark.fault("B20")
 def test_tokenizer_of_another_model_is_refused(folder):
     _change(folder / "config.json", image_token_id=20)
     with pytest.raises(ModelError, match="image token 20, which is no added token"):
         _load(folder)
 
 
+@pytest.mark.fault("B20")
 def test_tokenizer_with_more_tokens_than_embeddings_is_refused(folder):
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"].update({f"word{index}": index for index in range(40, 80)})
@@ -140,6 +148,7 @@ def test_missing_template_is_refused(folder):
         _load(folder)
 
 
+@pytest.mark.fault("B20")
 def test_template_without_images_is_refused(folder):
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'][1]['text'] }}")
     with pytest.raises(ModelError, match="writes 0 image tokens"):
@@ -154,6 +163,7 @@ def test_template_of_the_processor_comes_first(folder):
     assert _load(folder).tokenizer.chat_template == template
 
 
+@pytest.mark.fault("B22")
 def test_code_in_a_checkpoint_is_not_run(folder):
     (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Model: ...\n")
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):

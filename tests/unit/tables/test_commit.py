@@ -53,6 +53,7 @@ def test_a_record_says_what_is_on_disk_and_a_second_commit_changes_nothing(tmp_p
     assert read_commits(run.storage) == {0: record}
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("name", FAILPOINTS)
 def test_a_death_at_any_step_loses_and_doubles_nothing(tmp_path: Path, golden_hash: str, name: str) -> None:
     process = start_capture(tmp_path, "--die-at", name)
@@ -78,6 +79,7 @@ def test_a_failpoint_with_a_marker_fires_once(tmp_path: Path, golden_hash: str) 
     assert row_set_hash(create_run(str(tmp_path / "out"), spec()).storage) == golden_hash
 
 
+@pytest.mark.fault("F8")
 def test_three_drivers_on_one_run_make_one_run(tmp_path: Path, golden_hash: str) -> None:
     drivers = [start_capture(tmp_path) for _ in range(3)]
     assert [driver.wait() for driver in drivers] == [0, 0, 0]
@@ -86,6 +88,7 @@ def test_three_drivers_on_one_run_make_one_run(tmp_path: Path, golden_hash: str)
     assert row_set_hash(run.storage) == golden_hash
 
 
+@pytest.mark.fault("F9")
 def test_of_eight_attempts_with_different_floats_one_wins_whole_files(tmp_path: Path) -> None:
     run = create_run(str(tmp_path), spec(unit_samples=12))
     with ThreadPoolExecutor(8) as pool:

@@ -24,6 +24,7 @@ def in_namespace(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.fault("F15")
 def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(tmp_path: Path) -> None:
     script = """
         mount -t tmpfs -o size=40k tmpfs "$1"
@@ -39,6 +40,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(tmp_path: 
     assert made.stdout.rstrip().endswith("ok")
 
 
+@pytest.mark.fault("F16")
 def test_a_disk_that_becomes_read_only_is_named_and_what_is_committed_stays(tmp_path: Path) -> None:
     script = """
         mount -t tmpfs -o size=4m tmpfs "$1"

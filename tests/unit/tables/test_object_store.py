@@ -83,6 +83,7 @@ def test_a_run_on_s3_has_the_rows_of_a_run_in_a_folder(
     assert opened.plan.collect().height == 3
 
 
+@pytest.mark.fault("F17")
 def test_a_damaged_object_is_found_and_repaired(storage: Storage) -> None:
     run = capture(storage.uri)
     expected, path = row_set_hash(run.storage), "head_stats/unit-000001.parquet"
@@ -93,6 +94,7 @@ def test_a_damaged_object_is_found_and_repaired(storage: Storage) -> None:
     assert row_set_hash(run.storage) == expected
 
 
+@pytest.mark.fault("F9")
 def test_eight_attempts_on_s3_make_one_unit(storage: Storage) -> None:
     run = create_run(storage, spec(unit_samples=12))
     with ThreadPoolExecutor(8) as pool:

@@ -86,10 +86,10 @@ def test_a_truncated_or_zeroed_file_names_its_source(damaged: bytes) -> None:
 def test_a_null_in_a_required_column_is_refused() -> None:
     loose = pa.schema([field.with_nullable(True) for field in TABLE.schema])
     rows = TABLE.to_pylist()
-    rows[3]["entropy_nats"] = None
+    rows[3]["mass_question"] = None
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=loose), buffer)
-    with pytest.raises(StorageError, match="entropy_nats"):
+    with pytest.raises(StorageError, match="mass_question"):
         parse(buffer.getvalue(), SCHEMA)
 
 

@@ -37,6 +37,7 @@ def test_an_untouched_run_passes(run: Run) -> None:
     assert report.row_set_hash == row_set_hash(run.storage)
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize(
     ("table", "kind"), [*(("head_stats", kind) for kind in DAMAGES), ("samples", "bit-flipped"), ("errors", "emptied")]
 )

@@ -115,6 +115,7 @@ def poisoned(trial, *, in_null=False):
     return replace(trial, null_prompt=bad) if in_null else replace(trial, prompt=bad)
 
 
+@pytest.mark.fault("B13")
 @pytest.mark.parametrize("in_null", [False, True])
 def test_nan_stays_with_its_sample(replica, trials, config, in_null):
     mixed = [trials[0], poisoned(trials[1], in_null=in_null), *trials[2:]]
@@ -140,6 +141,7 @@ def test_result_describes_the_prompt(trials, results):
     assert samples_table(results).num_rows == 4
 
 
+@pytest.mark.fault("B12")
 def test_sample_without_evidence_says_so(replica, samples, config):
     trial = prepare(replica, replace(samples[0], evidence=()), config=config)
     (result,) = observe(replica, [trial], config=config.capture)
@@ -160,6 +162,7 @@ class _Full:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
 
 
+@pytest.mark.fault("F12")
 def test_full_device_halves_the_batch(replica, trials, results, config):
     full = _Full(most=2)
     handle = replica.model.base_model.register_forward_pre_hook(full, with_kwargs=True)
@@ -173,6 +176,7 @@ def test_full_device_halves_the_batch(replica, trials, results, config):
         assert np.abs(result.groups["last"].mass - expected.groups["last"].mass).max() < 1e-5
 
 
+@pytest.mark.fault("F12")
 def test_sample_that_does_not_fit_alone_is_an_error_row(replica, trials, config):
     handle = replica.model.base_model.register_forward_pre_hook(_Full(most=0), with_kwargs=True)
     try:
