@@ -24,6 +24,7 @@ from rampipe.errors import SampleError
 from rampipe.models import qwen2_vl
 from rampipe.models.prompts import Prompt
 from rampipe.models.replica import Replica
+from rampipe.models.vision import Vision
 from rampipe.trials.observe import observe
 from rampipe.trials.trial import Trial
 from rampipe.types import REGIONS, Sample
@@ -64,12 +65,11 @@ def build(num_layers: int, device: str) -> Replica:
     return Replica(
         model=model,
         tokenizer=SimpleNamespace(pad_token_id=0),
-        image_processor=None,
         family=qwen2_vl,
+        vision=Vision(config, None, {}, {}, "<|image_pad|>"),
         device=torch.device(device),
         max_tokens=131072,
-        image_token="",
-        image_token_id=-1,
+        visual_token_ids=(),
         control_tokens=(),
     )
 
@@ -93,7 +93,8 @@ def make_trials(num_tokens: int, num_questions: int, question_tokens: int, *, ca
             question=slice(len(context), len(ids)),
             num_prompt_tokens=len(ids),
             visual_positions=torch.zeros(0, dtype=torch.int64),
-            token_boxes=torch.zeros(0, 5, dtype=torch.float64),
+            token_boxes=torch.zeros(0, 4, dtype=torch.float64),
+            token_frames=torch.zeros(0, 1, dtype=torch.int64),
             flags=(),
         )
 

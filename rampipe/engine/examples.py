@@ -150,17 +150,17 @@ def _draw(
             images = decode_images(sample, max_pixels=config.capture.max_pixels)
         except SampleError:
             continue
-        boxes, about = prompt.token_boxes.numpy(), {**_about(sample, measured), "query": query}
+        boxes, about = prompt.token_boxes, {**_about(sample, measured), "query": query}
         for image, head in _pairs(sample, heads):
-            here = boxes[:, 0] == image
+            here = (prompt.token_frames == image).any(dim=1) & ~boxes.isnan().any(dim=1)
             rows.append(
                 {
                     **about,
                     **_picture(sample, image, images[image]),
                     "layer": head.layer,
                     "head": head.head,
-                    "token_boxes": boxes[here, 1:].tolist(),
-                    "weights": weights[head][here].tolist(),
+                    "token_boxes": boxes[here].tolist(),
+                    "weights": weights[head][here.numpy()].tolist(),
                 }
             )
     return rows

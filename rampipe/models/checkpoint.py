@@ -18,7 +18,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
-PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 DOWNLOADED_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
 
@@ -80,6 +80,24 @@ def read_chat_template(folder: Path) -> str | None:
             if isinstance(content, str):
                 return content
     return None
+
+
+def read_processor_settings(folder: Path) -> dict[str, Any]:
+    """processor_config.json; empty without one. Raises ModelError."""
+    path = folder / "processor_config.json"
+    return _read_json(path) if path.is_file() else {}
+
+
+def read_video_settings(folder: Path) -> dict[str, Any]:
+    """Configuration of the video processor: its own file, its part of the processor's, or, in old ones, the image's."""
+    own = folder / "video_preprocessor_config.json"
+    if own.is_file():
+        return _read_json(own)
+    nested = read_processor_settings(folder).get("video_processor")
+    if isinstance(nested, dict):
+        return nested
+    image = folder / "preprocessor_config.json"
+    return _read_json(image) if image.is_file() else {}
 
 
 def _is_hub_id(path: str) -> bool:

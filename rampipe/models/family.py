@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from rampipe.models.vision import Vision
+
 ImageTensors = Mapping[str, Tensor]
-"""What the image processor returns for the images of one prompt, by the name that the model's forward expects."""
+"""What the processor makes of the images, or videos, of one prompt, by the name that the model's forward expects."""
 
 
 @runtime_checkable
@@ -22,15 +24,30 @@ class Family(Protocol):
         """Values of `model_type` in config.json that this file handles."""
         ...
 
-    def image_token_id(self, model_config: Any) -> int:
-        """Id of the token that stands for one visual token."""
+    @property
+    def VIDEO(self) -> bool:  # noqa: N802 - a constant of the file
+        """Whether the file has the functions of `VideoFamily` too."""
         ...
 
-    def process_images(self, image_processor: Any, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """Tensors of all images of one prompt, in prompt order. `images` is not empty."""
+    def image_token_id(self, model_config: Any) -> int | None:
+        """Id of the token that stands for one visual token; None for models of text, whose other functions rest.
+
+        Called before the weights are loaded. Raises ModelError for variants that the file does not know.
+        """
         ...
 
-    def expand_placeholders(self, image_processor: Any, tensors: ImageTensors, image_token: str) -> list[str]:
+    def placeholder(self, vision: Vision) -> str:
+        """What the chat template writes for one image; mostly the image token itself."""
+        ...
+
+    def process_images(self, vision: Vision, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """Tensors of all images of one prompt, in prompt order. `images` is not empty.
+
+        Raises ValueError for an image that the processor refuses.
+        """
+        ...
+
+    def expand_placeholders(self, vision: Vision, tensors: ImageTensors) -> list[str]:
         """For each image, the text that takes the place of the template's one placeholder.
 
         It may hold other tokens (row marks of tiles); only the image token stands for a visual token.
@@ -38,15 +55,16 @@ class Family(Protocol):
         ...
 
     def visual_boxes(
-        self, image_processor: Any, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
+        self, vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
     ) -> list[Float[Tensor, "_ 4"]]:
         """For each image, (x0, y0, x1, y1) of each image token in prompt order, in pixels of the stored image.
 
-        sizes: (width, height) of the stored images. A token without a place (a newline between rows) has NaN.
+        sizes: (width, height) of the stored images. A token without a place (a newline between rows) has NaN. Where an
+        image is shown several times (tiles and thumbnail), each token has the box that it shows.
         """
         ...
 
-    def token_inputs(self, input_ids: Int[Tensor, " token"], image_token_id: int) -> dict[str, Tensor]:
+    def token_inputs(self, vision: Vision, input_ids: Int[Tensor, " token"]) -> dict[str, Tensor]:
         """Per-token tensors besides the ids that the forward needs, each [token]; padded with 0 in a batch."""
         ...
 
@@ -57,5 +75,38 @@ class Family(Protocol):
 
         tensors: per prompt, empty for a prompt without images. batch: input_ids, attention_mask and the padded
         `token_inputs`, each [batch, token].
+        """
+        ...
+
+
+@runtime_checkable
+class VideoFamily(Family, Protocol):
+    """A family that is shown videos as such. Frames are given: nothing is sampled."""
+
+    def video_token_id(self, model_config: Any) -> int:
+        """Id of the token that stands for one visual token of a video."""
+        ...
+
+    def video_placeholder(self, vision: Vision) -> str:
+        """What the chat template writes for one video, as far as it is replaced."""
+        ...
+
+    def process_videos(self, vision: Vision, videos: Sequence[Sequence[Image.Image]]) -> dict[str, Tensor]:
+        """Tensors of all videos of one prompt, in prompt order, under other names than those of images.
+
+        Frames of one video have one size. Raises ValueError for a video that the processor refuses.
+        """
+        ...
+
+    def expand_videos(self, vision: Vision, tensors: ImageTensors) -> list[str]:
+        """For each video, the text that takes the place of the template's one placeholder."""
+        ...
+
+    def video_boxes(
+        self, vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
+    ) -> list[tuple[Float[Tensor, "_ 4"], Int[Tensor, "_ _"]]]:
+        """For each video, the box of each token as in `visual_boxes`, and the frames of the video that it shows.
+
+        sizes: (width, height) of each video's frames. Frames count from 0; rows are filled up with -1.
         """
         ...

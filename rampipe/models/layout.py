@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rampipe.errors import ModelError, SampleError
-from rampipe.models.features import ImageFeatures
-from rampipe.models.rendering import Span, render
+from rampipe.models.features import VisualFeatures
+from rampipe.models.rendering import MessagePart, Span, render
 from rampipe.models.replica import Replica
 from rampipe.types import Sample
 
@@ -34,8 +34,10 @@ class Layout:
     trimmed: tuple[int, ...]
     """Characters that the chat template cut from the start of each part of the context."""
     visual_positions: Int[Tensor, " visual"]
-    token_boxes: Float[Tensor, "visual 5"]
-    """(image, x0, y0, x1, y1) of each visual token: index into `Sample.images`, pixels of the stored image."""
+    token_boxes: Float[Tensor, "visual 4"]
+    """(x0, y0, x1, y1) of each visual token, in pixels of the stored image; NaN for a token without a place."""
+    token_frames: Int[Tensor, "visual frame"]
+    """Index into `Sample.images` of what each visual token shows: one image, or frames of a video; else -1."""
     image_sizes: tuple[tuple[int, int], ...]
     """(width, height) of each of `Sample.images`."""
     flags: tuple[str, ...]
@@ -54,7 +56,7 @@ def overlapping(offsets: Int[Tensor, "token 2"], span: Span) -> Bool[Tensor, " t
 
 
 def lay_out(
-    replica: Replica, sample: Sample, features: ImageFeatures, *, question: str, answer: str | None, order: Order
+    replica: Replica, sample: Sample, features: VisualFeatures, *, question: str, answer: str | None, order: Order
 ) -> Layout:
     """Renders and tokenises one user message: the context parts in order, and the question as its own text part.
 
@@ -63,25 +65,31 @@ def lay_out(
     context_too_long.
     """
     _check_texts(replica, sample, question=question, answer=answer)
-    context = [(part.text or "") if part.kind == "text" else None for part in sample.context]
+    visual = iter(features.parts)
+    context = [
+        MessagePart("text", part.text or "")
+        if part.kind == "text"
+        else MessagePart(part.kind, (shown := next(visual)).text, shown.placeholder)
+        for part in sample.context
+    ]
     is_first = order == "question_first"
-    parts = [question, *context] if is_first else [*context, question]
+    asked = MessagePart("text", question)
     rendered = render(
         replica.tokenizer,
-        parts,
-        image_token=replica.image_token,
-        image_texts=features.texts,
+        [asked, *context] if is_first else [*context, asked],
+        joins_texts=replica.vision is None,
         sample_id=sample.sample_id,
     )
-    prompt_ids, offsets = _tokenise(replica, rendered.text)
-    answer_ids = _tokenise(replica, answer)[0] if answer is not None else prompt_ids[:0]
+    prompt_ids, offsets = _tokenise(replica, rendered.text, is_prompt=True)
+    answer_ids = _tokenise(replica, answer, is_prompt=False)[0] if answer is not None else prompt_ids[:0]
     _check_counts(replica, sample, num_prompt_tokens=len(prompt_ids), num_answer_tokens=len(answer_ids), answer=answer)
     of_context = slice(1, None) if is_first else slice(0, -1)
     spans = rendered.spans[of_context]
-    image_spans = [span for span, part in zip(spans, context, strict=True) if part is None]
-    positions, boxes = _place_images(replica, prompt_ids, offsets, spans=image_spans, features=features)
-    asked = rendered.spans[0 if is_first else -1]
-    question_tokens = overlapping(offsets, asked).nonzero().flatten().tolist()
+    visual_spans = [span for span, part in zip(spans, context, strict=True) if part.placeholder]
+    positions = _visual_positions(replica, prompt_ids, offsets, spans=visual_spans, features=features)
+    boxes, frames = _join_parts(features)
+    asked_span = rendered.spans[0 if is_first else -1]
+    question_tokens = overlapping(offsets, asked_span).nonzero().flatten().tolist()
     if not question_tokens:
         raise _error(sample, "the question has no tokens. Ask something", "question_empty")
     return Layout(
@@ -93,39 +101,50 @@ def lay_out(
         trimmed=rendered.trimmed[of_context],
         visual_positions=positions,
         token_boxes=boxes,
+        token_frames=frames,
         image_sizes=features.sizes,
-        flags=("question_merged",) if int(offsets[question_tokens[0], 0]) < asked[0] else (),
+        flags=("question_merged",) if int(offsets[question_tokens[0], 0]) < asked_span[0] else (),
     )
 
 
-def _tokenise(replica: Replica, text: str) -> tuple[Int[Tensor, " token"], Int[Tensor, "token 2"]]:
-    encoding = replica.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+def _tokenise(replica: Replica, text: str, *, is_prompt: bool) -> tuple[Int[Tensor, " token"], Int[Tensor, "token 2"]]:
+    """Ids and characters. As processors do, and tokenizers do not, a prompt gets the start token if it has none."""
+    tokenizer = replica.tokenizer
+    is_bare = is_prompt and replica.vision is not None and not text.startswith(tokenizer.bos_token or "\0")
+    encoding = tokenizer(text, add_special_tokens=is_bare, return_offsets_mapping=True, verbose=False)
     offsets = torch.tensor(encoding["offset_mapping"], dtype=torch.int64).reshape(-1, 2)
     return torch.tensor(encoding["input_ids"], dtype=torch.int64), offsets
 
 
-def _place_images(
+def _visual_positions(
     replica: Replica,
     prompt_ids: Int[Tensor, " token"],
     offsets: Int[Tensor, "token 2"],
     *,
     spans: Sequence[Span],
-    features: ImageFeatures,
-) -> tuple[Int[Tensor, " visual"], Float[Tensor, "visual 5"]]:
-    """Positions of all visual tokens in prompt order, and the image and box of each."""
-    is_visual = prompt_ids == replica.image_token_id
-    positions = [torch.zeros(0, dtype=torch.int64)]
-    boxes = [torch.zeros(0, 5, dtype=torch.float64)]
-    for span, image, image_boxes in zip(spans, features.shown, features.boxes, strict=True):
-        found = (is_visual & overlapping(offsets, span)).nonzero().flatten()
-        if len(found) != len(image_boxes):
-            raise ModelError(
-                f"the tokenizer makes {len(found)} image tokens for {len(image_boxes)} visual tokens of an image. "
-                "Pass a checkpoint whose tokenizer and preprocessor belong together."
-            )
-        positions.append(found)
-        boxes.append(torch.cat([torch.full((len(found), 1), float(image), dtype=torch.float64), image_boxes], dim=1))
-    return torch.cat(positions), torch.cat(boxes)
+    features: VisualFeatures,
+) -> Int[Tensor, " visual"]:
+    """Positions of all visual tokens, part after part in the order of the context."""
+    is_visual = torch.isin(prompt_ids, torch.tensor(replica.visual_token_ids, dtype=torch.int64))
+    found = [(is_visual & overlapping(offsets, span)).nonzero().flatten() for span in spans]
+    counts, expected = [len(positions) for positions in found], [len(part.boxes) for part in features.parts]
+    if counts != expected or sum(counts) != int(is_visual.sum()):
+        raise ModelError(
+            f"the tokenizer makes {counts} visual tokens for images and videos of {expected}, and "
+            f"{int(is_visual.sum())} in all. Pass a checkpoint whose tokenizer, template and processor belong together."
+        )
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *found])
+
+
+def _join_parts(features: VisualFeatures) -> tuple[Float[Tensor, "visual 4"], Int[Tensor, "visual frame"]]:
+    """Boxes and frames of all visual tokens; as wide as the token that shows the most frames."""
+    boxes = torch.cat([torch.zeros(0, 4, dtype=torch.float64), *(part.boxes for part in features.parts)])
+    width = max((part.frames.shape[1] for part in features.parts), default=1)
+    empty = torch.zeros(0, width, dtype=torch.int64)
+    frames = [
+        torch.nn.functional.pad(part.frames, (0, width - part.frames.shape[1]), value=-1) for part in features.parts
+    ]
+    return boxes, torch.cat([empty, *frames])
 
 
 def _check_texts(replica: Replica, sample: Sample, *, question: str, answer: str | None) -> None:

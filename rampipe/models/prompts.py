@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rampipe.config import EvidenceConfig
-from rampipe.models.features import ImageFeatures, process_images
+from rampipe.models.features import VisualFeatures, process_images
 from rampipe.models.layout import Order, lay_out
 from rampipe.models.replica import Replica
 from rampipe.models.tokens import locate_evidence, partition
@@ -33,21 +33,23 @@ class Prompt:
     inputs: Mapping[str, Tensor]
     """Per-token tensors of the family besides the ids, each [token], e.g. mm_token_type_ids."""
     images: Mapping[str, Tensor]
-    """Tensors of the image processor; empty without images."""
+    """Tensors of images and videos; empty without."""
     question: slice
     """Tokens that overlap the question's characters."""
     num_prompt_tokens: int
     """Tokens before the teacher-forced answer."""
     visual_positions: Int[Tensor, " visual"]
-    token_boxes: Float[Tensor, "visual 5"]
-    """(image, x0, y0, x1, y1) of each visual token: index into `Sample.images`, pixels of the stored image."""
+    token_boxes: Float[Tensor, "visual 4"]
+    """(x0, y0, x1, y1) of each visual token, in pixels of the stored image; NaN for a token without a place."""
+    token_frames: Int[Tensor, "visual frame"]
+    """Index into `Sample.images` of what each visual token shows: one image, or frames of a video; else -1."""
     flags: tuple[str, ...]
 
     @property
     def begins_with_context(self) -> bool:
         """Whether all images come before the question, so that what was read of them holds for any question."""
         visual = self.visual_positions
-        return self.question.start > 0 and (len(visual) == 0 or int(visual[-1]) < self.question.start)
+        return self.question.start > 0 and (len(visual) == 0 or int(visual.max()) < self.question.start)
 
     def query_positions(self, group: QueryGroup) -> range:
         """Rows of a group. Those of `answer` predict the answer's tokens, so each is one position earlier."""
@@ -73,7 +75,7 @@ class Batch:
 def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections of the configuration
     replica: Replica,
     sample: Sample,
-    images: Sequence[Image.Image] | ImageFeatures,
+    images: Sequence[Image.Image] | VisualFeatures,
     *,
     question: str | None = None,
     answer: str | None = None,
@@ -86,7 +88,7 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
     the null prompt. answer: teacher-forced after the prompt.
     Raises SampleError of stage encode (see `process_images`, `lay_out`) or regions (see `locate_evidence`).
     """
-    features = images if isinstance(images, ImageFeatures) else process_images(replica, sample, images)
+    features = images if isinstance(images, VisualFeatures) else process_images(replica, sample, images)
     asked = sample.question if question is None else question
     layout = lay_out(replica, sample, features, question=asked, answer=answer, order=order)
     found = locate_evidence(sample, layout, evidence)
@@ -94,12 +96,13 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
         sample_id=sample.sample_id,
         input_ids=layout.input_ids,
         regions=partition(layout, found),
-        inputs=replica.family.token_inputs(layout.input_ids, replica.image_token_id),
+        inputs=replica.family.token_inputs(replica.vision, layout.input_ids) if replica.vision is not None else {},
         images=features.tensors,
         question=layout.question,
         num_prompt_tokens=layout.num_prompt_tokens,
         visual_positions=layout.visual_positions,
         token_boxes=layout.token_boxes,
+        token_frames=layout.token_frames,
         flags=tuple(sorted((*found.flags, *layout.flags))),
     )
 
@@ -129,7 +132,8 @@ def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
     }
     for name in prompts[0].inputs:
         batch[name] = _pad([prompt.inputs[name] for prompt in prompts], width, value=0)
-    extra = replica.family.forward_inputs(replica.model, [prompt.images for prompt in prompts], batch)
+    images = [prompt.images for prompt in prompts]
+    extra = replica.family.forward_inputs(replica.model, images, batch) if replica.vision is not None else {}
     regions = _pad([prompt.regions for prompt in prompts], width, value=PADDING_REGION)
     return Batch(
         inputs={name: tensor.to(replica.device) for name, tensor in {**batch, **extra}.items()},

@@ -11,8 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from rampipe.models.family import ImageTensors
+from rampipe.models.grid import grid_boxes
+from rampipe.models.vision import Vision
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl")
+VIDEO = False
 
 
 def image_token_id(model_config: Any) -> int:
@@ -20,35 +23,36 @@ def image_token_id(model_config: Any) -> int:
     return int(model_config.image_token_id)
 
 
-def process_images(image_processor: Any, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+def placeholder(vision: Vision) -> str:
+    """The image token; the template writes the marks around it."""
+    return vision.image_token
+
+
+def process_images(vision: Vision, images: Sequence[Image.Image]) -> dict[str, Tensor]:
     """`pixel_values` [patch, values] of all images one after another, and `image_grid_thw` [image, 3] in patches."""
-    features = image_processor(images=list(images), return_tensors="pt")
+    features = vision.image_processor(images=list(images), return_tensors="pt")
     return {"pixel_values": features["pixel_values"], "image_grid_thw": features["image_grid_thw"]}
 
 
-def expand_placeholders(image_processor: Any, tensors: ImageTensors, image_token: str) -> list[str]:
+def expand_placeholders(vision: Vision, tensors: ImageTensors) -> list[str]:
     """One image token for each merged patch."""
-    grids = _merged_grids(image_processor, tensors)
-    return [image_token * (num_rows * num_columns) for num_rows, num_columns in grids]
+    grids = _merged_grids(vision, tensors)
+    return [vision.image_token * (num_rows * num_columns) for num_rows, num_columns in grids]
 
 
-def visual_boxes(
-    image_processor: Any, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
-) -> list[Float[Tensor, "_ 4"]]:
+def visual_boxes(vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]) -> list[Float[Tensor, "_ 4"]]:
     """Row by row: the processor lays patches out so that the four of one token are neighbours in memory.
 
     The resize distorts both sides a little (to multiples of 28 px) and crops nothing, so each token shows exactly
     1 / columns of the stored width and 1 / rows of the stored height.
     """
-    grids = _merged_grids(image_processor, tensors)
-    return [
-        _grid_boxes(num_rows, num_columns, size) for (num_rows, num_columns), size in zip(grids, sizes, strict=True)
-    ]
+    grids = _merged_grids(vision, tensors)
+    return [grid_boxes(num_rows, num_columns, size) for (num_rows, num_columns), size in zip(grids, sizes, strict=True)]
 
 
-def token_inputs(input_ids: Int[Tensor, " token"], image_token_id: int) -> dict[str, Tensor]:
+def token_inputs(vision: Vision, input_ids: Int[Tensor, " token"]) -> dict[str, Tensor]:
     """`mm_token_type_ids`: 1 at image tokens. Without it the model silently takes one-dimensional positions."""
-    return {"mm_token_type_ids": (input_ids == image_token_id).to(torch.int64)}
+    return {"mm_token_type_ids": (input_ids == image_token_id(vision.config)).to(torch.int64)}
 
 
 def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,16 +72,7 @@ def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[s
     return {**images, "position_ids": position_ids}
 
 
-def _merged_grids(image_processor: Any, tensors: ImageTensors) -> list[tuple[int, int]]:
+def _merged_grids(vision: Vision, tensors: ImageTensors) -> list[tuple[int, int]]:
     """(rows, columns) of merged patches of each image."""
-    merge = int(image_processor.merge_size)
+    merge = int(vision.image_processor.merge_size)
     return [(int(height) // merge, int(width) // merge) for _, height, width in tensors["image_grid_thw"].tolist()]
-
-
-def _grid_boxes(num_rows: int, num_columns: int, size: tuple[int, int]) -> Float[Tensor, "visual 4"]:
-    width, height = size
-    y = torch.arange(num_rows + 1, dtype=torch.float64) * height / num_rows
-    x = torch.arange(num_columns + 1, dtype=torch.float64) * width / num_columns
-    top, left = torch.meshgrid(y[:-1], x[:-1], indexing="ij")
-    bottom, right = torch.meshgrid(y[1:], x[1:], indexing="ij")
-    return torch.stack([left, top, right, bottom], dim=-1).reshape(-1, 4)

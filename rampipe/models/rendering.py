@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rampipe.errors import SampleError
 
@@ -13,7 +13,16 @@ Span = tuple[int, int]
 """Characters of the prompt, half open."""
 
 TRIMS: tuple[Callable[[str], str], ...] = (str, str.strip, str.rstrip, str.lstrip)
-"""What templates do to the text of a part: usually nothing, sometimes `| trim`."""
+"""What templates do to the text of a part, or of the message: usually nothing, sometimes `| trim`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePart:
+    """A text, or what takes the place of the `placeholder` that the template writes for an image or a video."""
+
+    kind: Literal["text", "image", "video"]
+    text: str
+    placeholder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +35,27 @@ class Rendered:
     """Characters that the template cut from the start of each part."""
 
 
-def render(
-    tokenizer: Any, parts: Sequence[str | None], *, image_token: str, image_texts: Sequence[str], sample_id: str
-) -> Rendered:
-    """Applies the chat template to one user message and puts `image_texts` in place of the image tokens, in order.
+def render(tokenizer: Any, parts: Sequence[MessagePart], *, joins_texts: bool, sample_id: str) -> Rendered:
+    """Applies the chat template to one user message and puts images' texts in place of their placeholders, in order.
 
-    parts: of the message; None is an image. Spans are exact even where a part's text occurs elsewhere too: the template
-    is rendered a second time with markers in place of the texts, and what lies between them is the template's own.
-    Both renderings must agree.
+    Spans are exact even where a part's text occurs elsewhere too: the template is rendered a second time with markers
+    in place of the texts, and what lies between them is the template's own. Both renderings must agree.
+    joins_texts: the message is one string, as templates of models without vision expect.
     Raises SampleError (stage encode, code template_unsupported) when the template changes texts in other ways.
     """
-    markers = [image_token if part is None else f"rampipePart{index}End" for index, part in enumerate(parts)]
-    marked = [None if part is None else marker for part, marker in zip(parts, markers, strict=True)]
-    pattern = "|".join(re.escape(marker) for marker in {*markers, image_token})
-    pieces = re.split(f"({pattern})", _apply_template(tokenizer, marked))
-    expected = _apply_template(tokenizer, parts)
+    markers = [part.placeholder or f"rampipePart{index}End" for index, part in enumerate(parts)]
+    pattern = "|".join(re.escape(marker) for marker in dict.fromkeys(markers))
+    pieces = re.split(f"({pattern})", _apply_template(tokenizer, parts, markers, joins_texts=joins_texts))
+    written = [part.placeholder or part.text for part in parts]
+    expected = _apply_template(tokenizer, parts, written, joins_texts=joins_texts)
     for trim in TRIMS if sorted(pieces[1::2]) == sorted(markers) else ():
-        texts = [image_token if part is None else trim(part) for part in parts]
-        if _fill(pieces, markers, texts)[0] == expected:
-            filled = iter(image_texts)
-            texts = [next(filled) if part is None else trim(part) for part in parts]
-            text, spans = _fill(pieces, markers, texts)
-            return Rendered(text, spans, tuple(0 if part is None else part.find(trim(part)) for part in parts))
+        kept = _trim_ends(written, trim) if joins_texts else [trim(text) for text in written]
+        kept = [part.placeholder or text for part, text in zip(parts, kept, strict=True)]
+        if _fill(pieces, markers, kept)[0] == expected:
+            shown = [part.text if part.placeholder else text for part, text in zip(parts, kept, strict=True)]
+            text, spans = _fill(pieces, markers, shown)
+            cut = [0 if part.placeholder else part.text.find(own) for part, own in zip(parts, kept, strict=True)]
+            return Rendered(text, spans, tuple(cut))
     raise SampleError(
         f"sample {sample_id}: the chat template does not write each part of the message once and unchanged, "
         "so their tokens cannot be told. Use another chat_template.jinja. Sample skipped.",
@@ -56,10 +64,26 @@ def render(
     )
 
 
-def _apply_template(tokenizer: Any, parts: Sequence[str | None]) -> str:
-    content = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in parts]
+def _apply_template(tokenizer: Any, parts: Sequence[MessagePart], texts: Sequence[str], *, joins_texts: bool) -> str:
+    """The template over these texts in place of the parts' own. Images have none: the template writes placeholders."""
+    content: Any = "".join(texts)
+    if not joins_texts:
+        content = [
+            {"type": "text", "text": text} if part.kind == "text" else {"type": part.kind}
+            for part, text in zip(parts, texts, strict=True)
+        ]
     message = {"role": "user", "content": content}
     return str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+
+
+def _trim_ends(texts: Sequence[str], trim: Callable[[str], str]) -> list[str]:
+    """Texts whose join is the trimmed join of these, where the first and the last are not blank."""
+    whole = "".join(texts)
+    num_first = whole.find(trim(whole))
+    num_last = len(whole) - num_first - len(trim(whole))
+    if len(texts) == 1:
+        return [trim(whole)]
+    return [texts[0][num_first:], *texts[1:-1], texts[-1][: len(texts[-1]) - num_last]]
 
 
 def _fill(pieces: Sequence[str], markers: Sequence[str], texts: Sequence[str]) -> tuple[str, tuple[Span, ...]]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rampipe.models.family import Family
+from rampipe.models.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -15,17 +16,17 @@ class Replica:
     """One model on one device. `models/loading.py` makes it.
 
     model: a transformers `PreTrainedModel` in eval mode without gradients. tokenizer: a fast tokenizer whose
-    `chat_template` is the processor's. image_processor: the PIL variant, so pixels do not depend on torchvision.
+    `chat_template` is the processor's. vision: None for models of text.
     """
 
     model: Any
     tokenizer: Any
-    image_processor: Any
     family: Family
+    vision: Vision | None
     device: torch.device
     max_tokens: int
     """Longest context of the configuration (`max_position_embeddings`)."""
-    image_token: str
-    image_token_id: int
+    visual_token_ids: tuple[int, ...]
+    """Ids of the tokens that stand for visual tokens: of images, of videos. Empty for models of text."""
     control_tokens: tuple[str, ...]
     """Strings that the tokenizer reads as markup: user text must not hold them."""

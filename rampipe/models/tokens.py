@@ -69,10 +69,9 @@ def partition(layout: Layout, evidence: EvidenceTokens) -> Int8[Tensor, " token"
     """
     regions = torch.full((len(layout.input_ids),), _index("other_text"), dtype=torch.int8)
     regions[layout.question] = _index("question")
-    images = layout.token_boxes[:, 0].to(torch.int64)
-    holds_evidence = torch.isin(images, torch.tensor(sorted(evidence.images), dtype=torch.int64))
+    holds_evidence = torch.isin(layout.token_frames, torch.tensor(sorted(evidence.images), dtype=torch.int64))
     regions[layout.visual_positions] = _index("other_visual")
-    regions[layout.visual_positions[holds_evidence]] = _index("evidence_image_rest")
+    regions[layout.visual_positions[holds_evidence.any(dim=1)]] = _index("evidence_image_rest")
     regions[layout.num_prompt_tokens :] = _index("answer")
     regions[:NUM_SINK_TOKENS] = _index("sink")
     regions[evidence.mask] = _index("evidence")
@@ -87,21 +86,23 @@ def _visual_tokens(
     layout: Layout, evidence: Evidence, config: EvidenceConfig, *, name: str
 ) -> tuple[Bool[Tensor, " token"], bool]:
     """Tokens of a box or of a whole image, and whether the box was clipped."""
-    image = evidence.image
-    of_image = layout.token_boxes[:, 0] == (-1 if image is None else image)
-    if image is None or not bool(of_image.any()):
-        raise _outside(f"{name} is in image {image}, which the context does not show. Name an image of the context.")
+    image = -1 if evidence.image is None else evidence.image
+    of_image = (layout.token_frames == image).any(dim=1) & (image >= 0)
+    if not bool(of_image.any()):
+        raise _outside(
+            f"{name} is in image {evidence.image}, which the context does not show. Name an image of the context."
+        )
     if evidence.kind == "image":
         return _select(layout, of_image), False
     box, is_clipped = _clip(evidence.box, layout.image_sizes[image], name=f"{name} in image {image}")
-    shares = overlap_frac(layout.token_boxes[:, 1:], box) * of_image
+    shares = overlap_frac(layout.token_boxes, box) * of_image
     is_chosen = shares > 0
     if not bool(is_chosen.any()):
         raise _outside(f"{name}: box {_text(box)} lies where the model is shown nothing of image {image}.")
     if config.min_overlap > 0:
         is_chosen = shares >= config.min_overlap - ROUNDING_FRAC
     if not bool(is_chosen.any()):
-        largest = layout.token_boxes[int(shares.argmax()), 1:]
+        largest = layout.token_boxes[int(shares.argmax())]
         width, height = (largest[2:] - largest[:2]).tolist()
         raise SampleError(
             f"{name}: image {image} has no evidence token (its box of {box[2] - box[0]:g}x{box[3] - box[1]:g} px "

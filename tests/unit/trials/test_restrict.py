@@ -115,7 +115,7 @@ def test_text_is_what_is_neither_image_nor_padding_nor_answer(replica, trials):
         assert not keys[row, :start].any()
         assert not keys[row, start + prompt.num_prompt_tokens :].any()
         assert int(keys[row].sum()) == prompt.num_prompt_tokens - len(prompt.visual_positions) > 0
-        assert not (ids[row][keys[row]] == replica.image_token_id).any()
+        assert not (ids[row][keys[row]] == replica.visual_token_ids[0]).any()
     assert len({int(count) for count in keys.sum(dim=1)}) > 1 or len(set(forced.offsets)) > 1
 
 

@@ -59,7 +59,7 @@ def test_header_and_question_stay_and_visual_tokens_fill_the_rest(prompt, long_p
     assert long_prompt.context_tokens == 96 != stop
     assert torch.equal(long_prompt.input_ids[:first], prompt.input_ids[:first])
     assert torch.equal(long_prompt.input_ids[-num_behind:], prompt.input_ids[last:stop])
-    assert (long_prompt.input_ids[first:-num_behind] == replica.image_token_id).all()
+    assert (long_prompt.input_ids[first:-num_behind] == replica.visual_token_ids[0]).all()
     assert long_prompt.text_keys.tolist() == [True] * first + [False] * (96 - first - num_behind) + [True] * num_behind
 
 
