@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rampipe.errors import ModelError
-from rampipe.models import qwen2_vl
+from rampipe.models import internvl, llava, llava_next, llava_onevision, qwen2_vl
 from rampipe.models.family import Family
 
-FAMILIES: tuple[Family, ...] = (qwen2_vl,)
+FAMILIES: tuple[Family, ...] = (qwen2_vl, llava, llava_next, llava_onevision, internvl)
 
 
 def find_family(model_type: str) -> Family:
