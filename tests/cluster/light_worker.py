@@ -19,7 +19,7 @@ import numpy as np
 from rampipe.config import RunConfig
 from rampipe.data import open_source
 from rampipe.engine.events import SkippedRow
-from rampipe.errors import ModelError
+from rampipe.errors import ModelError, StorageError
 from rampipe.tables.commit import Provenance, commit_unit, find_commit
 from rampipe.tables.rows import GroupStatistics, SampleFailure, SampleResult
 from rampipe.tables.run import open_run_dir
@@ -113,20 +113,88 @@ class MeetsAnother(LightWorker):
             time.sleep(0.01)
 
 
-class DiesOnce(LightWorker):
-    """Two actors die by SIGKILL in the middle of the run."""
-
-    def before_unit(self, unit: Unit) -> None:
-        if unit.unit_id in (1, 5) and once(f"died-{unit.unit_id}"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 class StopsOnce(LightWorker):
     """One actor stops without dying."""
 
     def before_unit(self, unit: Unit) -> None:
         if unit.unit_id == 2 and once("stopped"):
             os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class DiesSixTimes(LightWorker):
+    """Six of eight units each lose their actor once, at a sample that follows from its id."""
+
+    def before_sample(self, sample: Sample) -> None:
+        chosen = int(hashlib.sha256(sample.sample_id.encode()).hexdigest(), 16) % 3 == 0
+        if chosen and any(once(f"six-{number}") for number in range(6)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesAtFailpoint(LightWorker):
+    """The first actor that comes to the step of the commit protocol that the test has named dies there."""
+
+    def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
+        super().__init__(config, run_uri=run_uri, fingerprint=fingerprint)
+        folder = Path(os.environ[FAULT_FOLDER])
+        name = (folder / "failpoint").read_text()
+        os.environ["RAMPIPE_FAILPOINT"] = f"{name}@{folder / f'fired-{name}'}"
+
+
+class FailsFrom(LightWorker):
+    """Units from the number on that the test has named meet an output that cannot be written."""
+
+    def before_unit(self, unit: Unit) -> None:
+        if unit.unit_id >= int((Path(os.environ[FAULT_FOLDER]) / "fails-from").read_text()):
+            raise StorageError("cannot write: No space left on device")
+
+
+class OneShardIsSlow(LightWorker):
+    """A hundred times slower than the others."""
+
+    def before_unit(self, unit: Unit) -> None:
+        time.sleep(2.0 if unit.shard.startswith("select-00001") else 0.02)
+
+
+class TakesItsTime(LightWorker):
+    """Long enough that something can happen while it works."""
+
+    def before_sample(self, sample: Sample) -> None:
+        time.sleep(0.2)
+
+
+class HoldsOnce(LightWorker):
+    """Half of the run is done, and one actor waits until somebody ends it."""
+
+    def before_unit(self, unit: Unit) -> None:
+        if unit.unit_id == 5 and once("holds"):
+            signal.pause()
+
+
+class StopsBeforeItWrites(LightWorker):
+    """A process that has measured everything is stopped, and goes on when all is over."""
+
+    def before_sample(self, sample: Sample) -> None:
+        if once("zombie"):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class EatsMemory(LightWorker):
+    """One sample takes 4 GiB, if it can have them."""
+
+    def before_sample(self, sample: Sample) -> None:
+        if sample.sample_id == os.environ["RAMPIPE_TEST_POISON"]:
+            eaten = [np.ones(64 << 20, dtype=np.uint8) for _ in range(64)]
+            time.sleep(5.0)
+            raise MemoryError(f"nobody stopped it after {len(eaten)} pieces")
+
+
+class KillsTheDriverThreeTimes(LightWorker):
+    """The process that started the run is gone at units 1, 3 and 5."""
+
+    def before_unit(self, unit: Unit) -> None:
+        if unit.unit_id in (1, 3, 5) and once(f"driver-{unit.unit_id}"):
+            os.kill(int(os.environ["RAMPIPE_TEST_DRIVER"]), signal.SIGKILL)
+            signal.pause()
 
 
 class KillsTheDriverOnce(LightWorker):

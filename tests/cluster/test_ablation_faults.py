@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from rampipe.tables.verify import row_set_hash, verify
 from rampipe.testbed.dataset import write_samples
 from tests.ablated import finished_ablation
 from tests.cluster.ablation_driver import PLAN, ActorDiesOnce, ablation_run
+from tests.cluster.oracle import committed
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.cluster
@@ -47,14 +47,6 @@ def accuracy(uri: str) -> pl.DataFrame:
     table, _ = judge(open_run(uri).outcomes, PLAN, bootstrap_samples=20)
     assert table.filter(pl.col("arm_id") == "base").get_column("num_correct").sum() > 0
     return table
-
-
-def committed(folder: Path) -> dict[Path, tuple[int, str]]:
-    """Time and content of every commit and of every file that a commit names."""
-    records = read_commits(open_storage(str(folder))).values()
-    named = [folder / file.path for record in records for file in record.files]
-    paths = [*named, *(folder / "_commits").iterdir()]
-    return {path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths}
 
 
 @pytest.mark.usefixtures("local_ray")
