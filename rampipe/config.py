@@ -68,10 +68,18 @@ class CaptureConfig(_Section):
     queries: tuple[QueryGroup, ...] = Field(default=("question", "last"), min_length=1)
     calibrate: bool = Field(default=True, description="Second pass with the question replaced by N/A")
     share_context: bool = Field(default=True, description="Read a context once for all questions about it")
+    backend: Literal["auto", "dense", "lse", "deferred"] = Field(
+        default="auto",
+        description="When and from what the statistics are computed; lse gives masses and peaks alone, for less",
+    )
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Only these layers get rows, and none after the last of them is computed",
+    )
     predict_tokens: int = Field(default=0, ge=0, description="Greedy answer of at most so many tokens; 0 for none")
     unit_samples: int = Field(default=64, ge=1, le=4096, description="Samples of one unit of work")
     batch_tokens: int = Field(default=16384, ge=1, description="Padded tokens of one batch")
-    key_chunk: int = Field(default=4096, ge=16, description="Keys of one step of the second pass")
     max_pixels: int = Field(default=64_000_000, ge=1, description="Larger images become error rows before decoding")
 
     @field_validator("queries")
@@ -80,6 +88,12 @@ class CaptureConfig(_Section):
         if len(set(queries)) != len(queries):
             raise ValueError(f"names one group twice: {list(queries)}")
         return queries
+
+    @field_validator("layers")
+    @classmethod
+    def _ascending(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        """One spelling of one set: the fingerprint covers it."""
+        return None if layers is None else tuple(sorted({*layers}))
 
 
 class ClusterConfig(_Section):

@@ -25,6 +25,7 @@ class AttentionCall:
     mask: None, padding `[batch, key]` (true = token), boolean (true = visible) or additive `[batch|1, head|1, query,
     key]`. causal: whether the kernel hides the future when the mask is not 4-D. sinks: extra softmax logit per head.
     sliding_window: keys a query sees, itself included; used only when the mask is not 4-D.
+    log_total: the kernel's own logarithm of the sum of exponentials of its logits, where it was watched for it.
     """
 
     query: Float[Tensor, "batch head query dim"]
@@ -35,6 +36,7 @@ class AttentionCall:
     sinks: Float[Tensor, " head"] | None = None
     sliding_window: int | None = None
     causal: bool = True
+    log_total: Float[Tensor, "batch head query"] | None = None
 
 
 def read_call(

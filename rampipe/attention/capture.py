@@ -8,20 +8,22 @@ recorder.layers[12].mass  # [head, row, region]
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 from jaxtyping import Int8
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rampipe.attention.backends import BackendName, choose_backend
 from rampipe.attention.interface import observe_attention
 from rampipe.attention.layers import bad_rows, check_recorded, expected_layers
 from rampipe.attention.recorder import Recorder
 from rampipe.attention.rows import QueryRows, group_rows
 from rampipe.attention.statistics import LayerStatistics
-from rampipe.errors import ConfigError, ModelError
+from rampipe.attention.stopping import ForwardStopped
+from rampipe.errors import ModelError
 
 __all__ = [
     "LayerStatistics",
@@ -35,29 +37,40 @@ __all__ = [
 
 
 @contextmanager
-def capture_attention(
+def capture_attention(  # noqa: PLR0913 - what is read, where it lies, and how
     model: PreTrainedModel,
     *,
     rows: QueryRows,
     regions: Int8[Tensor, "batch key"],
     sequences: Sequence[int] | None = None,
-    key_chunk: int = 4096,
+    backend: BackendName = "auto",
+    layers: Collection[int] | None = None,
+    stop: bool = False,
 ) -> Generator[Recorder]:
-    """Record the statistics of `rows` in every softmax-attention layer of the decoder during the next forward.
+    """Record the statistics of `rows` in softmax-attention layers of the decoder during the next forward.
 
     regions: index into REGIONS for every key, cached ones included; -1 for padding, which the model's own mask must
     hide. sequences: the sequence of the forward that each batch index of rows and regions reads, where several
-    questions share one; by default its own. key_chunk: keys whose logits are held at once.
+    questions share one; by default its own. layers: their indices, by default all. stop: end the forward, and with it
+    the body of the context, once the attention of the last of them has run; no output comes back.
     The vision tower and other models of the process are not recorded. One forward per context; contexts do not nest.
-    Raises SampleError for rows or regions out of range, ModelError for attention that cannot be repeated exactly.
+    `Recorder.layers` is whole once the context has been left.
+    Raises SampleError for rows or regions out of range, ModelError for attention that cannot be repeated exactly and
+    for layers that the model does not have.
     """
-    if key_chunk < 1:
-        raise ConfigError(f"key_chunk is {key_chunk}; allowed: 1 or more. Take the default, 4096.")
     if torch.get_float32_matmul_precision() != "highest":
         raise ModelError(
             f"torch's float32 matmul precision is {torch.get_float32_matmul_precision()!r}; needed: 'highest', as "
             "statistics are exact to 1e-4. Call torch.set_float32_matmul_precision('highest')."
         )
-    recorder = Recorder(group_rows(rows, regions, device=model.device, sequences=sequences), key_chunk=key_chunk)
-    with observe_attention(model.get_decoder(), recorder.observe):
+    samples = group_rows(rows, regions, device=model.device, sequences=sequences)
+    chosen = choose_backend(backend, device=model.device, num_keys=regions.shape[1])(samples)
+    wanted = expected_layers(model, layers)
+    recorder = Recorder(chosen, wanted=wanted, last=wanted[-1] if stop else None)
+    needs_log_total = chosen.NEEDS_LOG_TOTAL
+    with (
+        suppress(ForwardStopped),
+        observe_attention(model.get_decoder(), recorder.observe, needs_log_total=needs_log_total),
+    ):
         yield recorder
+    recorder.finish()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rampipe.attention.call import AttentionCall, read_call
+from rampipe.attention.kernel_watch import KernelWatch
 from rampipe.errors import ModelError
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
@@ -28,21 +30,26 @@ class ObservedAttention:
 
     is_observable = False
 
-    def __init__(self, implementation: str, *, decoder: nn.Module, observer: Observer) -> None:
+    def __init__(
+        self, implementation: str, *, decoder: nn.Module, observer: Observer, needs_log_total: bool = False
+    ) -> None:
         self.implementation = implementation
         self.prior: AttentionFunction | None = ALL_ATTENTION_FUNCTIONS.get(implementation)
         self.modules = frozenset(decoder.modules())
         self.observer = observer
+        self.needs_log_total = needs_log_total
 
     def __call__(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: object = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
         """What the kernel returns, untouched."""
         attend = self.prior if self.prior is not None else own_eager_function(module)
-        result = attend(module, query, key, value, attention_mask, **kwargs)
-        if module in self.modules:
-            call = read_call(module, self.implementation, query=query, key=key, mask=attention_mask, arguments=kwargs)
-            self.observer(module, call)
+        if module not in self.modules:
+            return attend(module, query, key, value, attention_mask, **kwargs)
+        with KernelWatch() if self.needs_log_total else nullcontext() as watch:
+            result = attend(module, query, key, value, attention_mask, **kwargs)
+        call = read_call(module, self.implementation, query=query, key=key, mask=attention_mask, arguments=kwargs)
+        self.observer(module, call if watch is None else replace(call, log_total=watch.log_total(query)))
         return result
 
 
@@ -62,22 +69,26 @@ def own_eager_function(module: nn.Module) -> AttentionFunction:
 
 
 @contextmanager
-def observe_attention(decoder: nn.Module, observer: Observer) -> Generator[None]:
+def observe_attention(decoder: nn.Module, observer: Observer, *, needs_log_total: bool = False) -> Generator[None]:
     """Call `observer` after each attention of `decoder` while the context lasts.
 
+    needs_log_total: watch the kernel for its `AttentionCall.log_total`, which is None where it computes none.
     Afterwards the registry is as before, also when the body raises and when a name had been overridden already.
     Raises ModelError when attention is observed already, as the inner context would unhook the outer one, and within
     `hybrid_attention`, whose restricted heads would be reported as if they saw every key.
     """
-    refuse_when_hidden("observe_attention or capture_attention", "the statistics would be those of dense heads")
     for entry in registry_entries():
         if isinstance(entry, ObservedAttention):
             raise ModelError(
                 "attention is being observed already in this process; allowed: one capture at a time. Leave the outer "
                 "`with capture_attention(...)` first."
             )
+    refuse_when_hidden("observe_attention or capture_attention", "the statistics would be those of dense heads")
     names = sorted(implementations(decoder))
-    with installed([ObservedAttention(name, decoder=decoder, observer=observer) for name in names]):
+    entries = [
+        ObservedAttention(name, decoder=decoder, observer=observer, needs_log_total=needs_log_total) for name in names
+    ]
+    with installed(entries):
         yield
 
 

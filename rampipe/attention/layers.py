@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -9,18 +12,40 @@ from transformers import PreTrainedModel
 
 from rampipe.attention.recorder import Recorder
 from rampipe.attention.statistics import LayerStatistics
-from rampipe.errors import ModelError, SampleError
+from rampipe.errors import ConfigError, ModelError, SampleError
 
 SOFTMAX_LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention")
 
 
-def expected_layers(model: PreTrainedModel) -> list[int]:
-    """Indices of the decoder's softmax-attention layers, from its configuration; all layers where it names no types."""
-    config = model.config.get_text_config(decoder=True)
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is None:
-        return list(range(config.num_hidden_layers))
-    return [layer for layer, kind in enumerate(layer_types) if kind in SOFTMAX_LAYER_TYPES]
+def expected_layers(model: PreTrainedModel, layers: Collection[int] | None = None) -> list[int]:
+    """Indices of the decoder's softmax-attention layers, from its configuration; all layers where it names no types.
+
+    layers: only these. Raises ConfigError when one of them is none, or there is none at all.
+    """
+    return softmax_layers(model.config.get_text_config(decoder=True), layers)
+
+
+def softmax_layers(text_config: Any, layers: Collection[int] | None = None) -> list[int]:
+    """`expected_layers` from the configuration of the decoder alone."""
+    kinds: Sequence[str] = getattr(text_config, "layer_types", None) or ["full_attention"] * (
+        text_config.num_hidden_layers
+    )
+    found = [layer for layer, kind in enumerate(kinds) if kind in SOFTMAX_LAYER_TYPES]
+    if layers is None:
+        return found
+    if not layers or not {*layers} <= {*found}:
+        raise ConfigError(
+            f"capture.layers = {sorted(layers)}: {text_config.model_type} has softmax attention in layers "
+            f"{ranges(found)}; allowed: one or more of them. Leave capture.layers out for all."
+        )
+    return sorted({*layers})
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in short: `0-2, 5`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    stops = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, stops, strict=True))
 
 
 def bad_rows(recorder: Recorder, *, tolerance: float = 1e-4) -> Bool[Tensor, " row"]:
@@ -32,13 +57,16 @@ def bad_rows(recorder: Recorder, *, tolerance: float = 1e-4) -> Bool[Tensor, " r
     return torch.stack(bad).any(dim=0)
 
 
-def check_recorded(recorder: Recorder, model: PreTrainedModel, *, tolerance: float = 1e-4) -> None:
+def check_recorded(
+    recorder: Recorder, model: PreTrainedModel, *, tolerance: float = 1e-4, layers: Collection[int] | None = None
+) -> None:
     """Raise ModelError when the layers are not those of the configuration, SampleError for the first bad row.
 
     SampleError codes: `nonfinite`, and `mass_sum` when the masses of a row miss 1 by more than `tolerance` (a padding
-    key received attention, so mask and regions disagree). `bad_rows` tells all such rows.
+    key received attention, so mask and regions disagree). `bad_rows` tells all such rows. layers: those that were asked
+    for, by default all.
     """
-    expected = expected_layers(model)
+    expected = expected_layers(model, layers)
     if sorted(recorder.layers) != expected:
         raise ModelError(
             f"{type(model).__name__}: recorded layers {sorted(recorder.layers)}; expected {expected} from its "
@@ -66,5 +94,6 @@ def check_recorded(recorder: Recorder, model: PreTrainedModel, *, tolerance: flo
 
 
 def _finite(layer: LayerStatistics) -> Bool[Tensor, "head row"]:
-    numbers: list[Float[Tensor, "head row"]] = [layer.mass.sum(dim=-1), layer.peak_evidence, layer.entropy_nats]
+    numbers: list[Float[Tensor, "head row"]] = [layer.mass.sum(dim=-1), layer.peak_evidence]
+    numbers += [] if layer.entropy_nats is None else [layer.entropy_nats]
     return torch.stack(numbers).isfinite().all(dim=0)

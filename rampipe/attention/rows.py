@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from rampipe.errors import SampleError
 from rampipe.types import REGIONS
 
 PADDING_SLOT = len(REGIONS)
-"""Where the mass of padding keys would be counted. It must stay empty: it is missing from the sum over regions."""
+"""Where the mass of padding keys is counted. It must stay empty: it is missing from the sum over regions."""
 
-LEARNED_SINK = REGIONS.index("learned_sink")
+EVIDENCE, LEARNED_SINK = REGIONS.index("evidence"), REGIONS.index("learned_sink")
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,39 @@ class QueryRows:
     position: Int[Tensor, " row"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
-    """Ordered keys of one region: `start` to `stop`, half open. slot: index into REGIONS or PADDING_SLOT."""
+    """Keys of one region: `start` to `stop` of the ordered ones, half open. slot: into REGIONS, or PADDING_SLOT."""
 
     slot: int
     start: int
     stop: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeyLayout:
-    """Keys ordered by region, so that a region is one slice. spans cover `order` without gaps."""
+    """Keys that at least one row sees, evidence first. spans cover them without gaps.
+
+    order: index into the keys of the call. bias: added to the logits from the ordered key `bias_start` on; every row
+    sees all keys before it. None when nothing is hidden.
+    """
 
     order: Int[Tensor, " key"]
     spans: tuple[Span, ...]
+    bias: Float[Tensor, "head_or_one row biased"] | None
+    bias_start: int
+
+    @property
+    def num_evidence(self) -> int:
+        """Keys before this one are evidence."""
+        return self.spans[0].stop if self.spans[0].slot == EVIDENCE else 0
 
 
 @dataclass(frozen=True, eq=False)
 class SampleRows:
     """The selected rows of one batch element, and the regions of its keys.
 
-    row: index of each row in `QueryRows`. layouts: one per number of keys, as a sliding cache holds only the last ones.
+    row: index of each row in `QueryRows`. layouts: what `lay_out_keys` has worked out, by mask, with that mask.
     """
 
     batch: int
@@ -58,14 +69,9 @@ class SampleRows:
     position: Int[Tensor, " row"]
     last_position: int
     regions: Int8[Tensor, " key"]
-    layouts: dict[int, KeyLayout] = field(default_factory=dict[int, KeyLayout])
-
-    def layout(self, num_keys: int) -> KeyLayout:
-        """Layout of the last `num_keys` keys, counted from the first of them."""
-        if num_keys not in self.layouts:
-            order, spans = order_keys(self.regions[len(self.regions) - num_keys :])
-            self.layouts[num_keys] = KeyLayout(order.to(self.position.device), tuple(spans))
-        return self.layouts[num_keys]
+    layouts: dict[tuple[object, ...], tuple[Tensor | None, KeyLayout]] = field(
+        default_factory=dict[tuple[object, ...], tuple[Tensor | None, KeyLayout]]
+    )
 
 
 def group_rows(
@@ -108,26 +114,3 @@ def group_rows(
             )
         )
     return groups
-
-
-def order_keys(regions: Int8[Tensor, " key"]) -> tuple[Int[Tensor, " key"], list[Span]]:
-    """Key positions sorted by region, and the slice of each region that occurs."""
-    slots = regions.long()
-    slots = torch.where(slots < 0, PADDING_SLOT, slots)
-    order = torch.argsort(slots, stable=True)
-    spans: list[Span] = []
-    start = 0
-    for slot, count in enumerate(torch.bincount(slots, minlength=PADDING_SLOT + 1).tolist()):
-        if count:
-            spans.append(Span(slot, start, start + count))
-            start += count
-    return order, spans
-
-
-def cut_spans(spans: Sequence[Span], start: int, stop: int) -> list[Span]:
-    """The parts of `spans` within `start` to `stop`, counted from `start`."""
-    return [
-        Span(span.slot, max(span.start, start) - start, min(span.stop, stop) - start)
-        for span in spans
-        if span.start < stop and span.stop > start
-    ]

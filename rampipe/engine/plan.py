@@ -109,11 +109,14 @@ def make_ablation_spec(config: RunConfig, plan: ArmPlan) -> RunSpec:
 
 
 def count_heads(config: RunConfig) -> int:
-    """(layer, head) pairs of the decoder's softmax attention, from the checkpoint's configuration alone."""
+    """(layer, head) pairs that are captured, from the checkpoint's configuration alone.
+
+    Raises ConfigError when capture.layers names a layer without softmax attention.
+    """
+    from rampipe.attention.layers import softmax_layers
+
     text = _decoder_config(config)
-    kinds: Sequence[str] = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
-    num_layers = sum(kind in ("full_attention", "sliding_attention", "chunked_attention") for kind in kinds)
-    return num_layers * text.num_attention_heads
+    return len(softmax_layers(text, config.capture.layers)) * text.num_attention_heads
 
 
 def count_kv_heads(config: RunConfig) -> int:

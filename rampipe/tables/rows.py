@@ -24,15 +24,16 @@ class GroupStatistics:
     """All heads' statistics of one sample from one group of query rows, averaged over those rows.
 
     layers: the model's own indices, ascending. mass: regions in the order of REGIONS, summing to 1.
-    mass_evidence_null: the same context with the question replaced by N/A; None when not calibrated.
+    mass_evidence_null: the same context with the question replaced by N/A; None when not calibrated. hit, entropy_nats:
+    None when the backend does not touch every key.
     Without evidence, or without a learned sink, the columns that speak of it become null whatever the arrays hold.
     """
 
     layers: Int16[np.ndarray, " layer"]
     mass: Float32[np.ndarray, "layer head region"]
     peak_evidence: Float32[np.ndarray, "layer head"]
-    hit: Float32[np.ndarray, "layer head"]
-    entropy_nats: Float32[np.ndarray, "layer head"]
+    hit: Float32[np.ndarray, "layer head"] | None
+    entropy_nats: Float32[np.ndarray, "layer head"] | None
     mass_evidence_null: Float32[np.ndarray, "layer head"] | None
     has_evidence: bool
     has_learned_sink: bool
@@ -40,14 +41,13 @@ class GroupStatistics:
     @property
     def num_heads(self) -> int:
         """(layer, head) pairs: rows of the table that one group gives."""
-        return self.entropy_nats.size
+        return self.mass.shape[0] * self.mass.shape[1]
 
     def check(self, *, source: str) -> None:
         """Raise SampleError when a value is not finite or the masses of a head do not sum to 1."""
         checked = [self.mass, self.entropy_nats]
-        checked += [self.peak_evidence, self.hit] if self.has_evidence else []
-        checked += [self.mass_evidence_null] if self.mass_evidence_null is not None and self.has_evidence else []
-        if not all(np.isfinite(values).all() for values in checked):
+        checked += [self.peak_evidence, self.hit, self.mass_evidence_null] if self.has_evidence else []
+        if not all(values is None or np.isfinite(values).all() for values in checked):
             raise SampleError(
                 f"{source}: attention statistics hold NaN or infinity. Run the model in float32 or bfloat16.",
                 stage="statistics",
@@ -128,11 +128,16 @@ def _statistics(groups: Sequence[GroupStatistics], lengths: np.ndarray) -> dict[
     """The float columns: flat over layer and head, null where the statistic does not exist."""
     no_evidence = np.repeat([not group.has_evidence for group in groups], lengths)
     no_sink = np.repeat([not group.has_learned_sink for group in groups], lengths)
-    no_null = np.repeat([not group.has_evidence or group.mass_evidence_null is None for group in groups], lengths)
 
-    def column(values: Callable[[GroupStatistics], np.ndarray], null: np.ndarray | None = None) -> pa.Array:
-        flat = np.concatenate([values(group).reshape(-1) for group in groups])
-        return pa.array(flat.astype(np.float32, copy=False), pa.float32(), mask=null, from_pandas=False)
+    def column(values: Callable[[GroupStatistics], np.ndarray | None], null: np.ndarray | None = None) -> pa.Array:
+        arrays = [values(group) for group in groups]
+        absent = np.repeat([array is None for array in arrays], lengths)
+        parts = [
+            np.zeros(length, np.float32) if array is None else array.reshape(-1)
+            for array, length in zip(arrays, lengths, strict=True)
+        ]
+        flat = np.concatenate(parts).astype(np.float32, copy=False)
+        return pa.array(flat, pa.float32(), mask=absent if null is None else absent | null, from_pandas=False)
 
     columns = {
         f"mass_{region}": column(
@@ -141,10 +146,7 @@ def _statistics(groups: Sequence[GroupStatistics], lengths: np.ndarray) -> dict[
         )
         for place, region in enumerate(REGIONS)
     }
-    columns["mass_evidence_null"] = column(
-        lambda group: np.zeros_like(group.hit) if group.mass_evidence_null is None else group.mass_evidence_null,
-        no_null,
-    )
+    columns["mass_evidence_null"] = column(lambda group: group.mass_evidence_null, no_evidence)
     columns["peak_evidence"] = column(lambda group: group.peak_evidence, no_evidence)
     columns["hit"] = column(lambda group: group.hit, no_evidence)
     columns["entropy_nats"] = column(lambda group: group.entropy_nats)

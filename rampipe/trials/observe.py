@@ -39,7 +39,7 @@ def _observe_batch(
     contexts = find_contexts(replica, trials) if config.share_context else []
     measured: dict[int, Groups | SampleError] = {}
     if contexts:
-        shared = observe_shared(replica, contexts, config.queries, key_chunk=config.key_chunk)
+        shared = observe_shared(replica, contexts, config=config)
         for index, (groups, null) in shared.items():
             measured[index] = groups if null is None else _with_null(groups, null)
     alone = [index for index in range(len(trials)) if index not in measured]
@@ -53,28 +53,37 @@ def _observe_batch(
 
 def _observe_alone(replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig) -> list[Groups | SampleError]:
     """Each prompt as a whole, the null prompts in a forward of their own."""
-    measured = _capture(replica, [trial.prompt for trial in trials], config.queries, key_chunk=config.key_chunk)
+    measured = _capture(replica, [trial.prompt for trial in trials], config.queries, config=config)
     calibrated = [index for index, trial in enumerate(trials) if trial.null_prompt is not None]
     if calibrated:
         null_prompts = [prompt for trial in trials if (prompt := trial.null_prompt) is not None]
-        null_measured = _capture(replica, null_prompts, ("question",), key_chunk=config.key_chunk)
+        null_measured = _capture(replica, null_prompts, ("question",), config=config)
         for index, null in zip(calibrated, null_measured, strict=True):
             measured[index] = _with_null(measured[index], null)
     return measured
 
 
 def _capture(
-    replica: Replica, prompts: Sequence[Prompt], groups: tuple[QueryGroup, ...], *, key_chunk: int
+    replica: Replica, prompts: Sequence[Prompt], groups: tuple[QueryGroup, ...], *, config: CaptureConfig
 ) -> list[Groups | SampleError]:
-    """One forward without the language-model head: nobody reads its logits, and at 32k tokens they are 10 GB."""
+    """One forward that ends with the last attention that is read: without the rest of its layer, those above and the
+    language-model head, whose logits alone are 10 GB at 32k tokens.
+    """
     batch = collate(replica, prompts)
     plan = plan_rows(prompts, [groups] * len(prompts), batch.offsets)
     with (
         torch.inference_mode(),
-        capture_attention(replica.model, rows=plan.rows, regions=batch.regions, key_chunk=key_chunk) as recorder,
+        capture_attention(
+            replica.model,
+            rows=plan.rows,
+            regions=batch.regions,
+            backend=config.backend,
+            layers=config.layers,
+            stop=True,
+        ) as recorder,
     ):
         replica.model.base_model(**batch.inputs, use_cache=False)
-    return read_groups(recorder, plan, prompts, model=replica.model)
+    return read_groups(recorder, plan, prompts, model=replica.model, layers=config.layers)
 
 
 def _with_null(measured: Groups | SampleError, null: Groups | SampleError) -> Groups | SampleError:

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Int, Int8
 from torch import Tensor
 
-from rampipe.attention.capture import capture_attention
+from rampipe.attention.capture import capture_attention, expected_layers
 from rampipe.attention.prefix_cache import PrefixCache, can_continue, continuation_mask
+from rampipe.attention.stopping import stop_after
+from rampipe.config import CaptureConfig
 from rampipe.errors import SampleError
 from rampipe.models.prompts import PADDING_REGION, Batch, Prompt, collate, first_tokens, text_positions
 from rampipe.models.replica import Replica
@@ -74,7 +76,7 @@ def _context(trials: Sequence[Trial], indices: Sequence[int]) -> Context | None:
 
 
 def observe_shared(
-    replica: Replica, contexts: Sequence[Context], groups: tuple[QueryGroup, ...], *, key_chunk: int
+    replica: Replica, contexts: Sequence[Context], *, config: CaptureConfig
 ) -> dict[int, tuple[Groups | SampleError, Groups | SampleError | None]]:
     """Statistics of every trial of the contexts, under its question and under the null question, by index of trial."""
     beginnings = collate(replica, [first_tokens(context.prompts[0], context.num_tokens) for context in contexts])
@@ -83,21 +85,27 @@ def observe_shared(
     width = beginnings.regions.shape[1]
     cache = PrefixCache(replica.model.config.get_text_config(decoder=True), capacity_tokens=width + num_new)
     prompts = [reading.prompt for reading in readings]
-    wanted: list[tuple[QueryGroup, ...]] = [("question",) if reading.is_null else groups for reading in readings]
+    wanted: list[tuple[QueryGroup, ...]] = [
+        ("question",) if reading.is_null else config.queries for reading in readings
+    ]
     plan = plan_rows(prompts, wanted, [reading.start - reading.context.num_tokens for reading in readings])
     inputs = _continuations(replica, beginnings, readings, num_new=num_new)
     regions = _regions(readings, width=width, num_new=num_new).to(replica.device)
+    last = expected_layers(replica.model, config.layers)[-1]
     with torch.inference_mode():
-        replica.model.base_model(**beginnings.inputs, use_cache=True, past_key_values=cache)
+        with stop_after(replica.model, last):
+            replica.model.base_model(**beginnings.inputs, use_cache=True, past_key_values=cache)
         with capture_attention(
             replica.model,
             rows=plan.rows,
             regions=regions,
             sequences=[reading.sequence for reading in readings],
-            key_chunk=key_chunk,
+            backend=config.backend,
+            layers=config.layers,
+            stop=True,
         ) as recorder:
             replica.model.base_model(**inputs, use_cache=True, past_key_values=cache)
-    measured = read_groups(recorder, plan, prompts, model=replica.model)
+    measured = read_groups(recorder, plan, prompts, model=replica.model, layers=config.layers)
     found = {(one.trial, one.is_null): result for one, result in zip(readings, measured, strict=True)}
     return {trial: (result, found.get((trial, True))) for (trial, is_null), result in found.items() if not is_null}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
 from transformers import PreTrainedModel
 
 from rampipe.attention.capture import QueryRows, Recorder, bad_rows, check_recorded
@@ -48,31 +48,34 @@ def plan_rows(prompts: Sequence[Prompt], groups: Sequence[tuple[QueryGroup, ...]
 
 
 def read_groups(
-    recorder: Recorder, plan: RowPlan, prompts: Sequence[Prompt], *, model: PreTrainedModel
+    recorder: Recorder,
+    plan: RowPlan,
+    prompts: Sequence[Prompt],
+    *,
+    model: PreTrainedModel,
+    layers: Collection[int] | None = None,
 ) -> list[Groups | SampleError]:
     """Averages over the rows of each group, summed in float64; for each prompt all groups or the reason why not.
 
+    layers: those that were asked for, by default all.
     One prompt's NaN stays its own (code `nonfinite`; `mass_sum` when masses miss 1). Raises ModelError when the layers
     are not those that the configuration promises.
     """
     try:
-        check_recorded(recorder, model)
+        check_recorded(recorder, model, layers=layers)
         is_bad = np.zeros(len(plan.rows.batch), dtype=bool)
     except SampleError:
         # Some row is bad: each sample is judged for itself.
         is_bad = bad_rows(recorder).numpy()
     averages = _averages(recorder, plan)
-    layers = np.array(sorted(recorder.layers), dtype=np.int16)
+    numbers = np.array(sorted(recorder.layers), dtype=np.int16)
     results: list[Groups | SampleError] = []
     first = 0
     for index, prompt in enumerate(prompts):
         groups: Groups = {
             group: GroupStatistics(
-                layers=layers,
-                mass=averages["mass"][first + place],
-                peak_evidence=averages["peak_evidence"][first + place],
-                hit=averages["hit"][first + place],
-                entropy_nats=averages["entropy_nats"][first + place],
+                layers=numbers,
+                **averages[first + place],
                 mass_evidence_null=None,
                 has_evidence=bool((prompt.regions == EVIDENCE).any()),
                 has_learned_sink=recorder.has_learned_sink,
@@ -101,13 +104,21 @@ def _judged(groups: Groups, sample_id: str, *, is_bad: bool) -> Groups | SampleE
     return groups
 
 
-def _averages(recorder: Recorder, plan: RowPlan) -> dict[str, Shaped[np.ndarray, "segment layer head ..."]]:
-    """Statistics averaged over the rows of each (prompt, group), float32."""
+def _averages(recorder: Recorder, plan: RowPlan) -> list[dict[str, Any]]:
+    """For each (prompt, group) the statistics by name, averaged over its rows: [layer, head, ...] float32.
+
+    None where the backend has none.
+    """
     ordered = [recorder.layers[layer] for layer in sorted(recorder.layers)]
     lengths = np.diff([*plan.starts, len(plan.rows.batch)])
-    averages: dict[str, Shaped[np.ndarray, "segment layer head ..."]] = {}
+    averages: list[dict[str, Any]] = [{} for _ in plan.starts]
     for name in ("mass", "peak_evidence", "hit", "entropy_nats"):
-        values = torch.stack([getattr(layer, name) for layer in ordered]).cpu().double().numpy()
+        of_layers = [getattr(layer, name) for layer in ordered]
+        if of_layers[0] is None:
+            averages = [{**average, name: None} for average in averages]
+            continue
+        values = torch.stack(of_layers).cpu().double().numpy()
         sums = np.moveaxis(np.add.reduceat(values, plan.starts, axis=2), 2, 0)
-        averages[name] = (sums / lengths.reshape(-1, *[1] * (sums.ndim - 1))).astype(np.float32)
+        means = (sums / lengths.reshape(-1, *[1] * (sums.ndim - 1))).astype(np.float32)
+        averages = [{**average, name: mean} for average, mean in zip(averages, means, strict=True)]
     return averages

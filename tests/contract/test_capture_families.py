@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rampipe.attention import recorder as recorder_module
-from rampipe.attention.capture import bad_rows, capture_attention, check_recorded, expected_layers
+from rampipe.attention.capture import Recorder, bad_rows, capture_attention, check_recorded, expected_layers
 from tests.unit.attention.reference import eager_references, largest_difference
 from tests.unit.attention.tiny_models import FAMILIES, WITHOUT_SDPA, build, last_rows, prompt
 
@@ -21,8 +20,8 @@ CASES = [
 TOLERANCE = 1e-5  # of which the kernels' own rounding, carried through the layers, is the most
 
 
-def captured(model, inputs, rows, regions, key_chunk=4096):
-    with torch.no_grad(), capture_attention(model, rows=rows, regions=regions, key_chunk=key_chunk) as recorder:
+def captured(model, inputs, rows, regions, **options):
+    with torch.no_grad(), capture_attention(model, rows=rows, regions=regions, **options) as recorder:
         output = model(**inputs, use_cache=False, output_hidden_states=True)
     return recorder, output
 
@@ -38,8 +37,8 @@ def test_statistics_are_those_of_eager_attention(family, implementation, padding
     inputs, regions, real = prompt(family, padding=padding)
     rows = last_rows(real)
     references = eager_references(model, inputs, rows, regions)
-    for key_chunk in (16, 4096):
-        recorder, _ = captured(model, inputs, rows, regions, key_chunk)
+    for backend in ("dense", "deferred"):
+        recorder, _ = captured(model, inputs, rows, regions, backend=backend)
         check_recorded(recorder, model, tolerance=1e-5)
         assert not bad_rows(recorder).any()
         assert sorted(recorder.layers) == list(range(3))
@@ -116,9 +115,5 @@ def test_expected_layers_are_those_that_run(family):
 
 def plant(monkeypatch, fault):
     """A second pass that reads a changed call: the fault of a recorder that forgets something."""
-    correct = recorder_module.row_statistics
-
-    def planted(call, samples, *, key_chunk):
-        return correct(replace(call, **fault), samples, key_chunk=key_chunk)
-
-    monkeypatch.setattr(recorder_module, "row_statistics", planted)
+    correct = Recorder.observe
+    monkeypatch.setattr(Recorder, "observe", lambda self, module, call: correct(self, module, replace(call, **fault)))

@@ -5,9 +5,9 @@ import torch
 from transformers import DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from rampipe.attention.capture import QueryRows, bad_rows, capture_attention, check_recorded, expected_layers
+from rampipe.attention.capture import QueryRows, Recorder, bad_rows, capture_attention, check_recorded, expected_layers
 from rampipe.attention.interface import ObservedAttention
-from rampipe.errors import ConfigError, ModelError, SampleError
+from rampipe.errors import ModelError, SampleError
 from tests.unit.attention.tiny_models import build, last_rows, prompt
 
 
@@ -197,9 +197,6 @@ def test_regions_must_name_every_key_and_no_learned_sink():
 def test_settings_that_would_lose_exactness_are_refused(monkeypatch):
     model = build("qwen2")
     _, regions, real = prompt("qwen2")
-    too_small = capture_attention(model, rows=last_rows(real), regions=regions, key_chunk=0)
-    with pytest.raises(ConfigError, match="key_chunk is 0"), too_small:
-        pass
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
     inexact = capture_attention(model, rows=last_rows(real), regions=regions)
     with pytest.raises(ModelError, match="'medium'; needed: 'highest'"), inexact:
@@ -210,15 +207,14 @@ def test_autocast_does_not_reach_the_second_pass():
     model = build("qwen2")
     inputs, regions, real = prompt("qwen2")
     exact = capture(model, inputs, regions, last_rows(real))
-    from rampipe.attention import recorder as module
-    from rampipe.attention.statistics import row_statistics
+    observe = Recorder.observe
 
-    def under_autocast(call, samples, *, key_chunk):
+    def under_autocast(recorder, module, call):
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return row_statistics(call, samples, key_chunk=key_chunk)
+            observe(recorder, module, call)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "row_statistics", under_autocast)
+        patch.setattr(Recorder, "observe", under_autocast)
         cast = capture(model, inputs, regions, last_rows(real))
     assert torch.equal(cast.layers[2].mass, exact.layers[2].mass)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # twin: the setting does change a matmul

@@ -1,4 +1,4 @@
-"""The second pass alone: random shapes and masks against a softmax in float64."""
+"""The second pass alone, at once and deferred: random shapes and masks against a softmax in float64."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rampipe.attention.backends import BACKENDS
+from rampipe.attention.backends.blocks import BLOCK_LOGITS
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import QueryRows, group_rows
-from rampipe.attention.statistics import row_statistics
 from tests.unit.attention.reference import from_probabilities, largest_difference
 
 
-def statistics(call, rows, regions, key_chunk=4096):
-    return row_statistics(call, group_rows(rows, regions, device=torch.device("cpu")), key_chunk=key_chunk)
+def statistics(call, rows, regions, block_logits=2**19, backend="dense"):
+    chosen = BACKENDS[backend](group_rows(rows, regions, device=torch.device("cpu")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BLOCK_LOGITS, "cpu", block_logits)
+        chosen.observe(0, call)
+        chosen.finish()
+    return chosen.layers[0]
 
 
 def naive_probabilities(call, visible):
@@ -57,14 +63,14 @@ def calls(draw):
         torch.randint(0, queries, (num_rows,), generator=generator),
     )
     regions = torch.randint(0, 7, (batch, keys), generator=generator, dtype=torch.int8)
-    return call, visible, rows, regions, draw(st.integers(1, keys + 1))
+    return call, visible, rows, regions, draw(st.sampled_from([1, 20, 200, 2**19]))
 
 
 @settings(max_examples=60, deadline=None)
-@given(calls())
-def test_any_shape_and_mask_is_a_softmax(drawn):
-    call, visible, rows, regions, key_chunk = drawn
-    layer = statistics(call, rows, regions, key_chunk)
+@given(calls(), st.sampled_from(["dense", "deferred"]))
+def test_any_shape_and_mask_is_a_softmax(drawn, backend):
+    call, visible, rows, regions, block_logits = drawn
+    layer = statistics(call, rows, regions, block_logits, backend)
     reference = from_probabilities(naive_probabilities(call, visible), rows, regions)
     assert largest_difference(layer, reference) < 5e-5
     assert float((layer.mass.sum(dim=-1) - 1).abs().max()) < 1e-5
@@ -103,16 +109,16 @@ def test_a_uniform_row_has_the_entropy_of_its_visible_keys():
     assert layer.peak_evidence.item() == pytest.approx(1 / 3, abs=1e-6)
 
 
-@pytest.mark.parametrize("key_chunk", [1, 2, 4])
-def test_a_row_that_sees_nothing_is_not_a_number(key_chunk):
+@pytest.mark.parametrize("backend", ["dense", "deferred"])
+def test_a_row_that_sees_nothing_is_not_a_number(backend):
     hidden = torch.zeros(1, 1, 1, 4, dtype=torch.bool)
-    layer = statistics(one_head([1.0] * 4, hidden), FIRST_ROW, of_regions(0, 6, 0, 6), key_chunk)
+    layer = statistics(one_head([1.0] * 4, hidden), FIRST_ROW, of_regions(0, 6, 0, 6), backend=backend)
     assert layer.mass.isnan().all()
     assert layer.peak_evidence.isnan().all()
     assert layer.entropy_nats.isnan().all()
     assert not layer.hit.any()
     hidden[..., 3] = True
-    layer = statistics(one_head([1.0] * 4, hidden), FIRST_ROW, of_regions(0, 6, 0, 6), key_chunk)
+    layer = statistics(one_head([1.0] * 4, hidden), FIRST_ROW, of_regions(0, 6, 0, 6), backend=backend)
     assert layer.mass[0, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 0]
 
 

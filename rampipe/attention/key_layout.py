@@ -1,0 +1,78 @@
+"""The keys that a sample's rows see, laid out by region: a region is one slice, and what nobody sees is not touched."""
+
+from __future__ import annotations
+
+import torch
+
+from rampipe.attention.call import AttentionCall
+from rampipe.attention.rows import PADDING_SLOT, KeyLayout, SampleRows, Span
+from rampipe.attention.visibility import HIDDEN, row_bias
+from rampipe.errors import SampleError
+from rampipe.types import REGIONS
+
+_PLACES = [*range(len(REGIONS)), PADDING_SLOT]
+"""Slots in the order in which their keys lie: evidence first, and last what a causal mask hides from some rows."""
+_PLACES.sort(key=lambda slot: (slot == PADDING_SLOT, slot < PADDING_SLOT and REGIONS[slot] in ("question", "answer")))
+
+
+MASKS_KNOWN = 4
+"""Kinds of mask whose layout is remembered: models have one or two; some make a new mask in every layer."""
+
+
+def lay_out_keys(call: AttentionCall, sample: SampleRows) -> KeyLayout:
+    """Layout for the layers whose mask is that of `call`: worked out once, as it waits for the device.
+
+    Raises SampleError when a row or the keys lie outside of this call.
+    """
+    mask = call.mask
+    of_mask = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride(), mask.dtype)
+    shape = (call.query.shape[2], call.key.shape[2], call.sliding_window, call.causal, call.query.device)
+    if (of_mask, *shape) not in sample.layouts:
+        if len(sample.layouts) == MASKS_KNOWN:
+            del sample.layouts[next(iter(sample.layouts))]
+        # The mask is kept beside its layout, so that no other tensor can take its address.
+        sample.layouts[(of_mask, *shape)] = (mask, _lay_out(call, sample))
+    return sample.layouts[(of_mask, *shape)][1]
+
+
+def _lay_out(call: AttentionCall, sample: SampleRows) -> KeyLayout:
+    _check_extent(call, sample)
+    num_keys, device = call.key.shape[2], call.query.device
+    bias = row_bias(call, sample.batch, position=sample.position.to(device), key=torch.arange(num_keys, device=device))
+    is_seen = (bias > HIDDEN / 2).flatten(0, 1).any(dim=0).cpu()
+    is_seen[0] |= not bool(is_seen.any())  # rows that see nothing are reported, not left out
+    slots = sample.regions[len(sample.regions) - num_keys :].long()
+    slots = torch.where(slots < 0, PADDING_SLOT, slots)
+    place = torch.tensor(_PLACES).argsort()[slots].masked_fill(~is_seen, len(_PLACES))
+    order = place.argsort(stable=True)[: int(is_seen.sum())].to(device)
+    stops = torch.bincount(place[is_seen], minlength=len(_PLACES)).cumsum(0).tolist()
+    spans = [Span(slot, start, stop) for slot, start, stop in zip(_PLACES, [0, *stops], stops, strict=False)]
+    bias = bias[..., order]
+    biased = (bias != 0).flatten(0, 1).any(dim=0).nonzero().flatten().tolist()
+    start = biased[0] if biased else 0
+    return KeyLayout(
+        order=order,
+        spans=tuple(span for span in spans if span.stop > span.start),
+        bias=bias[..., start:].contiguous() if biased else None,
+        bias_start=start,
+    )
+
+
+def _check_extent(call: AttentionCall, sample: SampleRows) -> None:
+    num_batch, _, num_queries, _ = call.query.shape
+    num_keys, num_regions = call.key.shape[2], len(sample.regions)
+    if sample.last_position >= num_queries or sample.batch >= num_batch:
+        raise SampleError(
+            f"query row at batch {sample.batch}, position {sample.last_position}: the forward has {num_batch} "
+            f"sequences of {num_queries} queries. Positions count from the first query of this forward; without a "
+            "cache that is the first token.",
+            stage="statistics",
+            code="rows_out_of_range",
+        )
+    if num_keys > num_regions:
+        raise SampleError(
+            f"batch element {sample.batch}: attention over {num_keys} keys, but regions name {num_regions}. Give a "
+            "region to every key, cached ones included; static caches are not supported.",
+            stage="statistics",
+            code="regions_too_short",
+        )
