@@ -41,7 +41,8 @@ class AblationWorker(Worker):
         queries = ("answer",) if sample.answers else ("last",)
         capture = self._config.capture.model_copy(update={"queries": queries})
         try:
-            return prepare(self._replica, sample, config=self._config.model_copy(update={"capture": capture}))
+            config = self._config.model_copy(update={"capture": capture})
+            return prepare(self._replica, sample, config=config, images=self._images)
         except SampleError as error:
             return error
 

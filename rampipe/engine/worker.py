@@ -32,6 +32,7 @@ from rampipe.types import Sample, Unit
 hide_broken_torchvision()  # before transformers' modelling code, which the trials import
 
 from rampipe.trials.batches import compose_batches  # noqa: E402
+from rampipe.trials.context_images import ContextImages  # noqa: E402
 from rampipe.trials.measure import measure  # noqa: E402
 from rampipe.trials.trial import Trial, prepare  # noqa: E402
 
@@ -78,6 +79,7 @@ class Worker:
         self._replica = load_replica(
             config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica
         )
+        self._images = ContextImages(self._replica, max_pixels=config.capture.max_pixels)
 
     def run_unit(self, unit: Unit, *, attempt: int, skip: Sequence[SkippedRow] = ()) -> dict[str, Any]:
         """Measure and commit a unit; returns its commit record. A unit that is committed already is not run again.
@@ -140,16 +142,16 @@ class Worker:
     def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[Outcome]:
         """Every row once, in order."""
         outcomes, window = list[Outcome](), dict[int, _Prepared]()
-        num_tokens = 0
+        num_tokens = dict[int | str, int]()
         for prepared in self._prepare_all(unit, rows, skip):
             if isinstance(prepared.trial, SampleError):
                 outcomes.append(Outcome(*prepared[:2], prepared.trial))
                 continue
             window[prepared.row] = prepared
-            num_tokens += prepared.trial.num_tokens
-            if num_tokens >= WINDOW_BATCHES * self._config.capture.batch_tokens:
+            num_tokens[self._shared_context(prepared.trial) or prepared.row] = prepared.trial.num_tokens
+            if sum(num_tokens.values()) >= WINDOW_BATCHES * self._config.capture.batch_tokens:
                 outcomes += self._measure_window(window)
-                window, num_tokens = {}, 0
+                window, num_tokens = {}, {}
         outcomes += self._measure_window(window)
         return sorted(outcomes, key=lambda outcome: outcome.row)
 
@@ -169,7 +171,7 @@ class Worker:
         if isinstance(sample, SampleError):
             return sample
         try:
-            return prepare(self._replica, sample, config=self._config)
+            return prepare(self._replica, sample, config=self._config, images=self._images)
         except SampleError as error:
             return error
 
@@ -177,15 +179,18 @@ class Worker:
         """A result, or the SampleError, of each trial of one batch."""
         return measure(self._replica, trials, config=self._config)
 
+    def _shared_context(self, trial: Trial) -> str | None:
+        """What is read once for all trials that have it."""
+        is_shared = self.SHARES_CONTEXT and self._config.capture.share_context and trial.prompt.begins_with_context
+        return trial.context_key if is_shared else None
+
     def _measure_window(self, window: dict[int, _Prepared]) -> list[Outcome]:
         trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
         outcomes = list[Outcome]()
-        num_tokens = {row: trial.num_tokens for row, trial in trials.items()}
-        shared = {row: trial.context_key for row, trial in trials.items() if trial.prompt.begins_with_context}
         batches = compose_batches(
-            num_tokens,
+            {row: trial.num_tokens for row, trial in trials.items()},
             batch_tokens=self._config.capture.batch_tokens,
-            context_of=shared if self.SHARES_CONTEXT and self._config.capture.share_context else None,
+            context_of={row: key for row, trial in trials.items() if (key := self._shared_context(trial))},
         )
         for batch in batches:
             results = self._measure([trials[row] for row in batch])

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from rampipe.config import RunConfig
 from rampipe.errors import SampleError
-from rampipe.models.features import process_images
-from rampipe.models.images import decode_images
 from rampipe.models.prompts import NULL_QUESTION, Prompt, encode
 from rampipe.models.replica import Replica
 from rampipe.trials.context import context_key
+from rampipe.trials.context_images import ContextImages
 from rampipe.types import Sample
 
 
@@ -30,14 +29,15 @@ class Trial:
         return max(lengths)
 
 
-def prepare(replica: Replica, sample: Sample, *, config: RunConfig) -> Trial:
+def prepare(replica: Replica, sample: Sample, *, config: RunConfig, images: ContextImages | None = None) -> Trial:
     """Decode and encode one sample. The images are processed once for both prompts.
 
+    images: of the sample before, which may have the same.
     The first answer is teacher-forced when `answer` rows are asked for: those after the prompt see it, no others do.
     Raises SampleError of stage decode, encode or regions; code `answer_missing` when there is no answer to force.
     """
-    images = decode_images(sample, max_pixels=config.capture.max_pixels)
-    features = process_images(replica, sample, images)
+    images = images or ContextImages(replica, max_pixels=config.capture.max_pixels)
+    features = images.of(sample)
     answer = _reference_answer(sample) if "answer" in config.capture.queries else None
     null_prompt = None
     if config.capture.calibrate and "question" in config.capture.queries:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from rampipe.engine.worker import Worker
 from rampipe.errors import DataError, ModelError, StorageError
 from rampipe.tables.finish import finish_run
 from rampipe.tables.run import Run, create_run
+from rampipe.tables.shards import write_shards
 from rampipe.tables.verify import row_set_hash
 from rampipe.testbed.checkpoint import weights_path
 from rampipe.testbed.dataset import write_samples
+from rampipe.testbed.samples import make_sample
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,22 @@ def test_windows_bound_what_is_prepared_and_lose_no_row(
     records = [worker.run_unit(unit, attempt=1) for unit in run.units]
     assert [record["num_ok"] for record in records] == [3, 4]
     assert tables(run).keys() == tables(done[0]).keys()
+
+
+@pytest.mark.parametrize("share", ["true", "false"])
+def test_a_context_is_shown_to_the_vision_tower_once_however_many_questions(share: str, tmp_path: Path) -> None:
+    sample = make_sample(domain="glyph", split="select", seed=5, index=0, grid=(4, 4))
+    questions = [replace(sample, sample_id=f"question-{number}") for number in range(12)]
+    write_shards(questions, tmp_path / "samples", split="select")
+    config = make_config(
+        tmp_path / "samples", f"capture.share_context={share}", "capture.batch_tokens=64", "capture.unit_samples=12"
+    )
+    run = make_run(config, tmp_path / "runs")
+    worker = make_worker(config, run)
+    seen: list[int] = []
+    worker._replica.model.model.visual.register_forward_hook(lambda *_: seen.append(1))
+    assert worker.run_unit(run.units[0], attempt=1)["num_ok"] == 12
+    assert (len(seen) == 1) == (share == "true")
 
 
 def test_a_committed_unit_is_returned_as_it_is(done: tuple[Run, list[dict[str, Any]]], samples: Path) -> None:
