@@ -1,4 +1,4 @@
-"""Ray's long error texts as one line that is equal for equal causes: no ids of processes, actors or nodes, no secrets."""
+"""Long error texts of Ray as one line that is equal for equal causes: no ids of processes or nodes, no secrets."""
 
 from __future__ import annotations
 
