@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,35 +33,29 @@ exit codes: 0 every sample is usable, 1 some are not, 2 the dataset or the comma
 
 
 def verify(directory: str) -> int:
-    """Read every committed byte; print the row-set hash and every problem."""
+    """Read every committed byte, and follow report and tables back to it; print the row-set hash and every problem."""
+    from rampipe.report.audit import report_problems
     from rampipe.tables.storage import open_storage
     from rampipe.tables.verify import verify as verify_run
 
     report = verify_run(open_storage(directory))
-    for problem in report.problems:
+    problems = (*report.problems, *report_problems(directory))
+    for problem in problems:
         print(f"problem: {problem}")
     print(f"units: {report.num_intact} of {report.num_units} intact")
     print(f"row-set hash: {report.row_set_hash}")
-    print("ok" if report.ok else f"{len(report.problems)} problems")
-    return 0 if report.ok else 1
+    print(f"{len(problems)} problems" if problems else "ok")
+    return 1 if problems else 0
 
 
 def status(directory: str) -> int:
-    """Print what is done, from the commit records alone; works while a capture is running."""
-    from rampipe.tables.balance import balance
-    from rampipe.tables.finish import read_success
-    from rampipe.tables.run import open_run_dir
+    """Print what is done and how fast, from the files alone; works while a capture is running, and after it died."""
+    from rampipe.tables.status import read_status
+    from rampipe.tables.storage import open_storage
 
-    run = open_run_dir(directory)
-    account = balance(run)
-    finished = read_success(run.storage) is not None
-    print(f"run: {run.run_id}")
-    print(f"units: {account.num_committed} of {account.num_units}")
-    print(f"samples: {account.num_ok} ok, {account.num_errors} errors of {account.num_samples}")
-    print(f"rows: {account.num_rows}")
-    print(f"bytes: {account.num_bytes}")
-    print(f"finished: {'yes' if finished else 'no'}")
-    return 0 if finished else 1
+    found = read_status(open_storage(directory), now_s=time.time())
+    print("\n".join(found.lines()))
+    return 0 if found.finished else 1
 
 
 def repair(directory: str) -> int:

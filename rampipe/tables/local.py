@@ -93,6 +93,12 @@ class LocalStorage:
         """The paths of `sizes`."""
         return list(self.sizes(prefix))
 
+    def changed_s(self, prefix: str) -> dict[str, float]:
+        """When each file below a folder was written, by path."""
+        folder = self.root / checked_path(prefix)
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        return {file.relative_to(self.root).as_posix(): file.stat().st_mtime for file in files}
+
     def delete(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
         target = self.root / checked_path(path)

@@ -81,6 +81,15 @@ class ObjectStorage:
         """The paths of `sizes`."""
         return list(self.sizes(prefix))
 
+    def changed_s(self, prefix: str) -> dict[str, float]:
+        """When each object below a prefix was written, by path; one whose store does not tell is left out."""
+        with self._named("list", prefix) as key:
+            self._filesystem.invalidate_cache()
+            found = self._filesystem.find(key, detail=True)
+        start = len(self._root) + 1
+        times = {name[start:]: found[name].get("LastModified") for name in sorted(found)}
+        return {name: time.timestamp() for name, time in times.items() if time is not None}
+
     def delete(self, path: str) -> None:
         """Remove an object; a missing one is fine."""
         with self._named("delete", path) as key:

@@ -43,11 +43,12 @@ def to_bytes(table: pa.Table, *, metadata: Mapping[str, str]) -> bytes:
 def parse(data: bytes, schema: TableSchema, *, source: str = "Parquet data") -> pa.Table:
     """Read a whole table, verifying page checksums, the schema, UTF-8, and that required columns hold no null.
 
+    In this thread alone: a process that ends while Arrow's pools are still starting threads is aborted at times.
     Raises StorageError naming `source` for damaged bytes, DataError for another schema.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            table = file.read()
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False) as file:
+            table = file.read(use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -59,6 +59,10 @@ class Storage(Protocol):
         """The paths of `sizes`."""
         ...
 
+    def changed_s(self, prefix: str) -> dict[str, float]:
+        """When each file below a folder was written, in seconds since 1970, by path."""
+        ...
+
     def delete(self, path: str) -> None:
         """Remove a file; a missing one is fine."""
         ...

@@ -36,7 +36,7 @@ class UnitKind(Generic[Result]):
     def rows_by_sample(self, name: str, table: pa.Table) -> dict[str, int]:
         """How many rows of one of the tables, `errors` included, each sample has."""
         key = ["sample_id"] if name == "errors" else list(self.sample_key)
-        counts = table.select(key).group_by(key).aggregate([([], "count_all")]).to_pylist()
+        counts = table.select(key).group_by(key, use_threads=False).aggregate([([], "count_all")]).to_pylist()
         return {"@".join(str(row[column]) for column in key): row["count_all"] for row in counts}
 
 

@@ -1,4 +1,6 @@
-"""Reads a whole run again and compares it with its records: sizes, hashes, checksums, keys, balance, strangers."""
+"""Reads a whole run again and compares it with its records: sizes, hashes, checksums, keys, balance, strangers, and the
+chain from later stages back to the rows that they were made from.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 
 from rampipe.errors import DataError, StorageError
 from rampipe.tables.balance import balance
+from rampipe.tables.chain import judged_problems, judged_runs, read_stages, stage_problems
 from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.parquet import parse, read_metadata
 from rampipe.tables.record import COMMITS_FOLDER, CommitRecord, CommittedFile, read_commit, read_commits
@@ -62,7 +65,24 @@ def verify(storage: Storage) -> VerifyReport:
     problems += balance(run, records).problems
     problems += _strangers(run, records)
     problems += _check_success(run, records)
+    problems += _check_stages(run, records)
     return VerifyReport(len(units), len(records) - len(damaged), tuple(damaged), rows.hexdigest(), tuple(problems))
+
+
+def _check_stages(run: Run, records: dict[int, CommitRecord]) -> Iterator[str]:
+    """Of a capture: its stages, and the runs of answers and timings that they judged, which are verified too."""
+    stages, damaged = read_stages(run.storage)
+    yield from damaged
+    yield from stage_problems(run, records, stages)
+    for folder, rows in judged_runs(stages):
+        storage = run.storage.child(folder)
+        try:
+            yield from verify(storage).problems
+            success = read_success(storage)
+            found = None if success is None else success.commits_sha256
+            yield from judged_problems(run, open_run_dir(storage), rows=rows, success=found)
+        except StorageError as error:
+            yield str(error)
 
 
 def row_set_hash(storage: Storage) -> str:
@@ -104,7 +124,7 @@ def _check_rows(run: Run, unit: Unit, tables: dict[str, pa.Table]) -> Iterator[s
     """Keys are unique, and the tables agree about the samples."""
     for name, schema_id in run.schemas.items():
         keys = list(load_schema(schema_id).key)
-        num_distinct = tables[name].select(keys).group_by(keys).aggregate([]).num_rows
+        num_distinct = tables[name].select(keys).group_by(keys, use_threads=False).aggregate([]).num_rows
         if num_distinct != tables[name].num_rows:
             yield f"{unit.name}: {name} has {tables[name].num_rows - num_distinct} duplicate keys"
     measured = _measured(run, tables)

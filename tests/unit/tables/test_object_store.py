@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,6 +50,9 @@ def test_the_methods_agree_with_a_folder(storage: Storage, tmp_path_factory: pyt
         made.publish("xx", b"1")
         made.replace("x/b", b"333")
         assert made.sizes("x") == {"x/b": 3, "x/y/a": 1}
+        times = made.changed_s("x")
+        assert {*times} == {"x/b", "x/y/a"}
+        assert all(abs(written_s - time.time()) < 3600 for written_s in times.values())
         assert made.read_many(["x/y/a", "x/b"]) == [b"1", b"333"]
         assert made.read_many(["x/b"]) == [b"333"]
         assert made.read_many([]) == []
