@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rampipe.config import RankConfig
 from rampipe.heads.metrics import metric_by_id
@@ -33,6 +35,7 @@ from rampipe.tables.storage import open_storage
 from rampipe.types import REGIONS
 
 LAYERS, HEADS, UNIT_SAMPLES = 36, 32, 64
+NUM_BLOCKS = 16
 DOMAINS = ("chart", "glyph", "receipt", "table")
 
 
@@ -45,50 +48,62 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def made_up(unit: int, masses: np.ndarray) -> list[SampleResult]:
-    """The samples of one unit; each has a context of its own."""
-    statistics_of = (
-        GroupStatistics(
-            layers=np.arange(LAYERS, dtype=np.int16),
-            mass=mass,
-            peak_evidence=mass[:, :, 0] * 0.5,
-            hit=(mass[:, :, 0] > 0.5).astype(np.float32),
-            entropy_nats=mass[:, :, 1] * 3,
-            mass_evidence_null=mass[:, :, 0] * 0.1,
-            has_evidence=True,
-            has_learned_sink=False,
-        )
-        for mass in masses
-    )
-    return [
+def made_up(block: int) -> tuple[pa.Table, pa.Table]:
+    """`head_stats` and `samples` of 64 samples, each with a context of its own."""
+    masses = np.random.default_rng(block).dirichlet(np.full(len(REGIONS) - 1, 0.5), size=(UNIT_SAMPLES, LAYERS, HEADS))
+    padded = np.concatenate([masses, np.zeros((*masses.shape[:3], 1))], axis=-1).astype(np.float32)
+    results = [
         SampleResult(
-            sample_id=f"made/up/{unit:06d}-{place:03d}",
+            sample_id=f"{place:03d}",
             domain=DOMAINS[place % len(DOMAINS)],
-            context_key=f"{unit:08x}{place:08x}",
+            context_key=f"{place:08x}",
             num_tokens=1000,
             region_counts={"evidence": 4},
             groups={"question": group},
         )
-        for place, group in enumerate(statistics_of)
+        for place, group in enumerate(map(statistics_of, padded))
     ]
+    return head_stats_table(results), samples_table(results)
+
+
+def statistics_of(mass: np.ndarray) -> GroupStatistics:
+    """One sample's rows of one query group."""
+    return GroupStatistics(
+        layers=np.arange(LAYERS, dtype=np.int16),
+        mass=mass,
+        peak_evidence=mass[:, :, 0] * 0.5,
+        hit=(mass[:, :, 0] > 0.5).astype(np.float32),
+        entropy_nats=mass[:, :, 1] * 3,
+        mass_evidence_null=mass[:, :, 0] * 0.1,
+        has_evidence=True,
+        has_learned_sink=False,
+    )
+
+
+def named(table: pa.Table, unit: int) -> pa.Table:
+    """The table with the names of another unit's samples."""
+    for name, prefix in (("sample_id", f"made/up/{unit:06d}-"), ("context_key", f"{unit:08x}")):
+        if name in table.column_names:
+            column = table.column(name).cast(pa.string())
+            texts = pc.binary_join_element_wise(prefix, column, "")  # pyright: ignore[reportAttributeAccessIssue]
+            table = table.set_column(table.column_names.index(name), name, texts)
+    return table.cast(load_schema("head_stats.v1" if "head" in table.column_names else "samples.v1").arrow_schema)
 
 
 def write_files(folder: Path, num_rows: int) -> list[str]:
-    """Files of a run of at least so many rows; returns their names."""
+    """Files of a run of at least so many rows; returns their names. Numbers repeat every NUM_BLOCKS files."""
     num_units = -(-num_rows // (UNIT_SAMPLES * LAYERS * HEADS))
-    generator = np.random.default_rng(0)
-    for unit in range(num_units):
-        path = folder / f"head_stats/unit-{unit:06d}.parquet"
-        if path.exists():
-            continue
-        masses = generator.dirichlet(np.full(len(REGIONS) - 1, 0.5), size=(UNIT_SAMPLES, LAYERS, HEADS))
-        padded = np.concatenate([masses, np.zeros((*masses.shape[:3], 1))], axis=-1).astype(np.float32)
-        results = made_up(unit, padded)
-        for table in (head_stats_table(results), samples_table(results)):
-            name = "head_stats" if "head" in table.column_names else "samples"
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            (folder / name / path.name).write_bytes(to_bytes(table, metadata={}))
-    return [f"head_stats/unit-{unit:06d}.parquet" for unit in range(num_units)]
+    names = [f"head_stats/unit-{unit:06d}.parquet" for unit in range(num_units)]
+    for name in ("head_stats", "samples"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    blocks = [made_up(block) for block in range(NUM_BLOCKS)]
+    for unit, name in enumerate(names):
+        head_stats, samples = (named(table, unit) for table in blocks[unit % NUM_BLOCKS])
+        for path, table in ((name.replace("head_stats", "samples"), samples), (name, head_stats)):
+            if not (folder / path).exists():
+                (folder / f"{path}.part").write_bytes(to_bytes(table, metadata={}))
+                (folder / f"{path}.part").rename(folder / path)
+    return names
 
 
 def peak_bytes() -> int:
@@ -117,24 +132,23 @@ def compare(folder: Path, names: list[str], repeats: int) -> None:
         "group-by": lambda: group_by(columns[0]),
         "group-by of 3": lambda: group_by(*columns),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    seconds = {name: list[tuple[float, float]]() for name in arms}
     for repeat in range(repeats + 1):
         for name, arm in arms.items():
-            start = time.perf_counter()
+            start, started = time.perf_counter(), time.process_time()
             arm()
             if repeat > 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append((time.perf_counter() - start, time.process_time() - started))
             elif name == "reduce and rank":
                 print(f"peak of memory up to the first ranking: {peak_bytes() / 2**30:.2f} GiB")
     num_rows = len(names) * UNIT_SAMPLES * LAYERS * HEADS
-    print(
-        f"{num_rows:,} rows in {len(names)} files: median s "
-        + str({n: round(statistics.median(s), 3) for n, s in seconds.items()})
-    )
-    for ours in ("reduce", "reduce and rank"):
-        for theirs in ("group-by", "group-by of 3"):
-            ratios = sorted(a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True))
-            print(f"{ours} takes {statistics.median(ratios):.2f} x {theirs} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    for kind, what in enumerate(("s", "s of processor")):
+        medians = {name: round(statistics.median(pair[kind] for pair in pairs), 3) for name, pairs in seconds.items()}
+        print(f"{num_rows:,} rows in {len(names)} files: median {what} {medians}")
+        for ours in ("reduce", "reduce and rank"):
+            for theirs in ("group-by", "group-by of 3"):
+                ratios = sorted(a[kind] / b[kind] for a, b in zip(seconds[ours], seconds[theirs], strict=True))
+                print(f"{ours}: {statistics.median(ratios):.2f} x {theirs} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 def main() -> None:

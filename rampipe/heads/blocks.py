@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 
 from rampipe.errors import DataError, IncompleteError
 from rampipe.heads.clusters import Clusters
 from rampipe.heads.exact import rounded
+from rampipe.heads.layout import KEYS, Layouts, Part, Rows, encoded
 from rampipe.heads.metrics.metric import Metric
 from rampipe.types import HeadId
 
 ELSEWHERE = ("mass_evidence_image_rest", "mass_other_visual")
 ELSEWHERE_STEP = 2.0**-40
 """Grid of the masses elsewhere: the sum over one file is exact in float64, and over 8 million samples in int64."""
-
-
-@runtime_checkable
-class Part(Protocol):
-    """Some rows of `head_stats`, such as one committed file."""
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        ...
-
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns; text is dictionary-encoded."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +31,7 @@ class Wanted:
     samples: pl.DataFrame
     index: Mapping[str, int]
     clusters: Clusters
+    layouts: Layouts
     step: float
     limit: float
 
@@ -63,52 +50,90 @@ class Block:
 
 def heads_of(part: Part, metric: Metric) -> tuple[HeadId, ...]:
     """All heads that have a row of the metric's query group, sorted; empty when none has."""
-    table = _of_query(part.read(["query", "layer", "head"]), metric)
+    with part.open() as rows:
+        table = _of_query(rows.read(KEYS), metric)
     together = np.unique(_numbers(table, "layer").astype(np.int64) << 16 | _numbers(table, "head"))
     return tuple(HeadId(both >> 16, both & 0xFFFF) for both in together.tolist())
+
+
+def query_groups(part: Part) -> set[str]:
+    """Names of the query groups that have rows."""
+    with part.open() as rows:
+        return set(rows.read(["query"]).column("query").unique().to_pylist())
 
 
 def read_block(part: Part, wanted: Wanted) -> Block:
     """Raises DataError for rows of unknown samples, duplicated keys, and values that are not finite; IncompleteError
     for a sample that lacks the row of a head.
     """
-    columns = [name for name in wanted.metric.expression().meta.root_names() if name not in wanted.metric.COUNTS]
-    keys = ["sample_id", "query", "layer", "head"]
-    table = _of_query(part.read([*keys, *dict.fromkeys([*columns, *ELSEWHERE])]), wanted.metric)
-    codes, known = _sample_codes(table, wanted)
-    num_heads = len(wanted.heads)
-    if not _is_regular(table, codes, wanted.heads):
-        order = _sorted_rows(table, known[codes], wanted)
-        table, codes = table.take(pa.array(order)), codes[order]
-    samples = known[codes[::num_heads]]
-    found, counts = np.unique(samples, return_counts=True)
-    if len(found) < len(samples):
-        raise _duplicated(wanted, int(found[counts > 1][0]), 0, int(counts.max()))
-    frame = pl.DataFrame(table.drop_columns(keys))
+    names = [name for name in wanted.metric.expression().meta.root_names() if name not in wanted.metric.COUNTS]
+    columns = list(dict.fromkeys(["sample_id", *names, *ELSEWHERE]))
+    with part.open() as rows:
+        found = _regular_rows(rows, columns, wanted)
+        samples, table = _sorted_rows(rows, columns, wanted) if found is None else found
+    present, counts = np.unique(samples, return_counts=True)
+    if len(present) < len(samples):
+        raise _duplicated(wanted, int(present[counts > 1][0]), 0, int(counts.max()))
+    frame = pl.DataFrame(table.drop_columns("sample_id"))
     for name in wanted.metric.COUNTS:
         of_sample = wanted.samples.get_column(name).gather(samples.tolist()).to_numpy()
-        frame = frame.with_columns(pl.Series(name, np.repeat(of_sample, num_heads)))
+        frame = frame.with_columns(pl.Series(name, np.repeat(of_sample, len(wanted.heads))))
     return _block(samples, frame, wanted)
+
+
+def _regular_rows(
+    rows: Rows, columns: Sequence[str], wanted: Wanted
+) -> tuple[Int64[np.ndarray, " sample"], pa.Table] | None:
+    """The samples of the query's rows, and the rows; None when they are not as our writer leaves them."""
+    of_query = wanted.layouts.find(rows)
+    if of_query is None:
+        return None
+    num_heads = len(wanted.heads)
+    table = rows.read(columns).unify_dictionaries().combine_chunks()
+    if not of_query.all():
+        table = table.filter(pa.array(np.repeat(of_query, num_heads)))
+    codes, known = _sample_codes(table, wanted)
+    by_sample = codes.reshape(-1, num_heads)
+    return (known[by_sample[:, 0]], table) if (by_sample == by_sample[:, :1]).all() else None
+
+
+def _sorted_rows(rows: Rows, columns: Sequence[str], wanted: Wanted) -> tuple[Int64[np.ndarray, " sample"], pa.Table]:
+    """The same of rows in any order. Raises DataError or IncompleteError when they are not each head's once."""
+    table = _of_query(rows.read([*KEYS, *columns]), wanted.metric)
+    codes, known = _sample_codes(table, wanted)
+    order = _order(table, known[codes], wanted)
+    return known[codes[order[:: len(wanted.heads)]]], table.drop_columns(list(KEYS)).take(pa.array(order))
 
 
 def _block(samples: Int64[np.ndarray, " sample"], frame: pl.DataFrame, wanted: Wanted) -> Block:
     shape = (len(samples), len(wanted.heads))
-    column = frame.select(wanted.metric.expression().alias("value")).get_column("value")
+    column = _value(frame, wanted.metric)
     defined = None if column.null_count() == 0 else column.is_not_null().to_numpy().reshape(shape)
-    values = column.fill_null(0.0).to_numpy().reshape(shape)
+    values = (column if defined is None else column.fill_null(0.0)).to_numpy().reshape(shape)
     _check_values(samples, values, wanted)
     rest, other = (frame.get_column(name).to_numpy() for name in ELSEWHERE)
     elsewhere = np.add(rest, other, dtype=np.float64).reshape(shape)
     if defined is not None:
         elsewhere[~defined] = 0.0
-    clusters = wanted.clusters
-    in_domain = clusters.domain[clusters.row_of_sample[samples]] == np.arange(len(clusters.domains))[:, None]
-    by_domain = in_domain.astype(np.float64) @ rounded(elsewhere, ELSEWHERE_STEP) / ELSEWHERE_STEP
-    return Block(samples, rounded(values, wanted.step), defined, by_domain.astype(np.int64))
+    elsewhere = rounded(elsewhere, ELSEWHERE_STEP)
+    domain = wanted.clusters.domain[wanted.clusters.row_of_sample[samples]]
+    by_domain = np.zeros((len(wanted.clusters.domains), shape[1]))
+    for place in np.unique(domain).tolist():
+        by_domain[place] = elsewhere[domain == place].sum(axis=0)
+    return Block(samples, rounded(values, wanted.step), defined, (by_domain / ELSEWHERE_STEP).astype(np.int64))
+
+
+def _value(frame: pl.DataFrame, metric: Metric) -> pl.Series:
+    """The metric of each row. One that is a column as it stands is not copied to float64: later sums are."""
+    expression = metric.expression()
+    names = expression.meta.root_names()
+    if len(names) == 1 and expression.meta.eq(pl.col(names[0]).cast(pl.Float64)):
+        return frame.get_column(names[0])
+    return frame.select(expression.alias("value")).get_column("value")
 
 
 def _check_values(
-    samples: Int64[np.ndarray, " sample"], values: Float64[np.ndarray, "sample head"], wanted: Wanted
+    samples: Int64[np.ndarray, " sample"], values: Float[np.ndarray, "sample head"], wanted: Wanted
 ) -> None:
     if values.size == 0 or (values.max() <= wanted.limit and values.min() >= -wanted.limit):  # false for NaN
         return
@@ -121,14 +146,14 @@ def _check_values(
 def _of_query(table: pa.Table, metric: Metric) -> pa.Table:
     """Rows of the metric's query group, in one chunk."""
     table = table.unify_dictionaries().combine_chunks()
-    names, codes = _encoded(table, "query")
+    names, codes = encoded(table, "query")
     matching = codes == (names.index(metric.QUERY) if metric.QUERY in names else -1)
     return table if matching.all() else table.filter(pa.array(matching))
 
 
 def _sample_codes(table: pa.Table, wanted: Wanted) -> tuple[Int[np.ndarray, " row"], Int64[np.ndarray, " code"]]:
     """Code of each row's sample in this part, and index of each code in `wanted.samples`."""
-    names, codes = _encoded(table, "sample_id")
+    names, codes = encoded(table, "sample_id")
     known = np.array([wanted.index.get(name, -1) for name in names], dtype=np.int64)
     strangers = sorted(names[place] for place in np.flatnonzero(known < 0).tolist() if (codes == place).any())
     if strangers:
@@ -139,33 +164,11 @@ def _sample_codes(table: pa.Table, wanted: Wanted) -> tuple[Int[np.ndarray, " ro
     return codes, known
 
 
-def _encoded(table: pa.Table, name: str) -> tuple[list[str], Int[np.ndarray, " row"]]:
-    """Values of a dictionary-encoded column, and the index of each row's."""
-    chunks = table.column(name).chunks
-    if not chunks:
-        return [], np.zeros(0, dtype=np.int64)
-    (chunk,) = chunks
-    return chunk.dictionary.to_pylist(), chunk.indices.to_numpy(zero_copy_only=False)
-
-
 def _numbers(table: pa.Table, name: str) -> Int[np.ndarray, " row"]:
     return table.column(name).to_numpy()
 
 
-def _is_regular(table: pa.Table, codes: Int[np.ndarray, " row"], heads: Sequence[HeadId]) -> bool:
-    """Whether the rows are as our writer leaves them: sample after sample, all heads of each in order."""
-    if len(codes) % len(heads):
-        return False
-    by_sample = codes.reshape(-1, len(heads))
-    layer, head = (_numbers(table, name).reshape(-1, len(heads)) for name in ("layer", "head"))
-    return bool(
-        (by_sample == by_sample[:, :1]).all()
-        and (layer == np.array([found.layer for found in heads], dtype=layer.dtype)).all()
-        and (head == np.array([found.head for found in heads], dtype=head.dtype)).all()
-    )
-
-
-def _sorted_rows(table: pa.Table, samples: Int[np.ndarray, " row"], wanted: Wanted) -> Int[np.ndarray, " row"]:
+def _order(table: pa.Table, samples: Int[np.ndarray, " row"], wanted: Wanted) -> Int[np.ndarray, " row"]:
     """The order that makes rows regular. Raises DataError or IncompleteError when none does."""
     place = {head: index for index, head in enumerate(wanted.heads)}
     pairs = zip(_numbers(table, "layer").tolist(), _numbers(table, "head").tolist(), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, UInt64
@@ -29,12 +30,18 @@ def half_split(keys: Sequence[str], draws: range, *, seed: int) -> Float64[np.nd
 
 def _mixed(keys: Sequence[str], draws: range, *, label: str) -> UInt64[np.ndarray, "draw cluster"]:
     """64 well-mixed bits per (draw, key): the finalizer of splitmix64 over the xor of two hashes."""
-    columns = np.array([_hash(key) for key in keys], dtype=np.uint64)
+    columns = _hashes(tuple(keys))
     rows = np.array([_hash(f"{label}/{draw}") for draw in draws], dtype=np.uint64)
     bits = rows[:, None] ^ columns[None, :]
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
+
+
+@lru_cache(maxsize=4)
+def _hashes(keys: tuple[str, ...]) -> UInt64[np.ndarray, " cluster"]:
+    """Kept, as draws are made a few at a time."""
+    return np.array([_hash(key) for key in keys], dtype=np.uint64)
 
 
 def _hash(text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
 _FLOAT64_BITS = 53
 _BOOTSTRAP_HEADROOM = 8
@@ -25,12 +25,12 @@ def exact_step(bound: float, num_samples: int) -> float:
     return 2.0 ** (math.frexp(bound * max(num_samples, 1) * _BOOTSTRAP_HEADROOM)[1] - _FLOAT64_BITS)
 
 
-def rounded(values: Float64[np.ndarray, "*shape"], step: float) -> Float64[np.ndarray, "*shape"]:
+def rounded(values: Float[np.ndarray, "*shape"], step: float) -> Float64[np.ndarray, "*shape"]:
     """Multiples of a power of two, for |values| < 2**51 * step. NaN stays NaN.
 
     Adding and subtracting 1.5 * 2**52 steps leaves what a float64 of that size can hold: whole steps.
     """
     shift = 1.5 * 2.0**52 * step
-    found = values + shift
+    found = np.add(values, shift, dtype=np.float64)
     found -= shift
     return found

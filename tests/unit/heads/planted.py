@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class TablePart:
 
     table: pa.Table
     name: str = "rows"
+
+    @contextmanager
+    def open(self) -> Generator[TablePart]:
+        yield self
+
+    def stored(self, columns: Sequence[str]) -> bytes:
+        return repr(self.table.select(columns).to_pydict()).encode()
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         chosen = self.table.select(columns)
