@@ -115,7 +115,7 @@ def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[s
     if len(lengths) > 1:
         raise ModelError(
             f"a batch holds videos of {lengths[0]} and of {lengths[-1]} frames, and LLaVA-OneVision stacks equal ones. "
-            "Sample as many frames of each video, or set capture.batch_tokens=1: each prompt is then a batch of its own."
+            "Sample as many frames of each video, or set capture.batch_tokens=1, so that each prompt is its own batch."
         )
     names = dict.fromkeys(name for entry in tensors for name in entry)
     return {name: torch.cat([entry[name] for entry in tensors if name in entry]) for name in names}

@@ -1,4 +1,4 @@
-"""InternVL 2.5 and 3 with Qwen2 as text model, InternVL 3.5 with Qwen3."""
+"""InternVL 2.5 and 3 with Qwen2 as text model, InternVL 3.5 with Qwen3, of experts too."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ TEMPLATE = (
 )
 WIDTHS = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXT = {**WIDTHS, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 2048}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 TOWER = {**WIDTHS, "image_size": [32, 32], "patch_size": [4, 4]}
 TOKENS_OF_TILE = 16
 SIZE = {"size": {"height": 32, "width": 32}}
 
 
-def write_internvl(folder: Path, *, text_type: str) -> None:
+def write_internvl(folder: Path, *, text_type: str, **text: int) -> None:
     """Tiles of 32 px and 4 x 4 tokens, up to 6 of them."""
     ids = write_tokenizer(folder, MARKUP, template=TEMPLATE)
     config = InternVLConfig(
         vision_config=TOWER,
-        text_config={"model_type": text_type, **TEXT, "vocab_size": vocab_size(ids)},
+        text_config={"model_type": text_type, **TEXT, **text, "vocab_size": vocab_size(ids)},
         image_token_id=ids["<IMG_CONTEXT>"],
         image_seq_length=TOKENS_OF_TILE,
     )
@@ -60,4 +61,7 @@ def make_processor(replica: Replica) -> Any:
 BUILDERS = (
     Builder("InternVL 2.5, 3", "internvl", partial(write_internvl, text_type="qwen2"), make_processor),
     Builder("InternVL 3.5", "internvl", partial(write_internvl, text_type="qwen3"), make_processor),
+    Builder(
+        "InternVL 3.5 (experts)", "internvl", partial(write_internvl, text_type="qwen3_moe", **EXPERTS), make_processor
+    ),
 )

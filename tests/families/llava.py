@@ -52,6 +52,7 @@ CLIP_SETTINGS = {
     "patch_size": PATCH_PX,
     "vision_feature_select_strategy": "default",
 }
+SIGLIP_SETTINGS = {**CLIP_SETTINGS, "num_additional_image_tokens": 0, "vision_feature_select_strategy": "full"}
 CANVASES = [[TILE_PX * rows, TILE_PX * columns] for rows, columns in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
 SIGLIP_TILE_PX = TILE_PX + PATCH_PX // 2
 """No multiple of a patch, as in the published checkpoints: the rest of each tile is in no token."""
@@ -66,6 +67,21 @@ def write_llava(folder: Path) -> None:
     processor = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": TILE_PX}, "crop_size": TILE}
     write_json(folder, "preprocessor_config.json", processor)
     write_json(folder, "processor_config.json", CLIP_SETTINGS)
+
+
+def write_llava_interleave(folder: Path) -> None:
+    """Qwen2 behind SigLIP, which has no class token; the image is distorted to the square."""
+    ids = write_tokenizer(folder, QWEN_MARKUP, template=CHATML)
+    config = LlavaConfig(
+        vision_config={**CLIP, "model_type": "siglip_vision_model", "vision_use_head": False},
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": vocab_size(ids)},
+        image_token_index=ids["<image>"],
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+    )
+    write_model(folder, LlavaForConditionalGeneration, config)
+    write_json(folder, "preprocessor_config.json", {"image_processor_type": "SiglipImageProcessor", "size": TILE})
+    write_json(folder, "processor_config.json", SIGLIP_SETTINGS)
 
 
 def write_llava_next(folder: Path) -> None:
@@ -115,7 +131,7 @@ def make_clip_processor(replica: Replica) -> Any:
         image_processor=replica.vision.image_processor,
         tokenizer=replica.tokenizer,
         chat_template=replica.tokenizer.chat_template,
-        **CLIP_SETTINGS,
+        **replica.vision.settings,
     )
 
 
@@ -136,6 +152,7 @@ def make_onevision_processor(replica: Replica) -> Any:
 
 BUILDERS = (
     Builder("LLaVA-1.5", "llava", write_llava, make_clip_processor),
+    Builder("LLaVA-Interleave", "llava", write_llava_interleave, make_clip_processor),
     Builder("LLaVA-NeXT", "llava_next", write_llava_next, make_clip_processor),
     Builder("LLaVA-OneVision", "llava_onevision", write_llava_onevision, make_onevision_processor),
 )

@@ -9,8 +9,8 @@ from rampipe.types import REGIONS, ContextPart, Evidence
 from tests.families import checks, internvl, llava
 from tests.families.samples import make_sample, noise
 
-LLAVA, _, ONEVISION = llava.BUILDERS
-INTERNVL, _ = internvl.BUILDERS
+LLAVA, *_, ONEVISION = llava.BUILDERS
+INTERNVL = internvl.BUILDERS[0]
 IMAGE = ContextPart("image", image=0)
 
 
