@@ -10,41 +10,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float64, Int64
 
-from rampipe.errors import ConfigError, DataError, IncompleteError
+from rampipe.errors import ConfigError, DataError
 from rampipe.heads.blocks import Block, Wanted, heads_of, query_groups, read_block
-from rampipe.heads.clusters import Clusters, cluster_samples
+from rampipe.heads.clusters import cluster_samples
 from rampipe.heads.exact import exact_step
 from rampipe.heads.layout import Layouts, Part
 from rampipe.heads.metrics.metric import Metric
-from rampipe.types import HeadId
+from rampipe.heads.sums import HeadSums, PartialSums
 
 NUM_THREADS = 2
 """Files that are decoded at once; Arrow and numpy release the interpreter for most of it."""
 _AHEAD = 2
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSums:
-    """One metric of one run. Samples are sorted by (context_key, sample_id), heads by (layer, head).
-
-    samples: sample_id, domain, context_key, defined (for any head). sums, counts: of the defined values, a row as in
-    `clusters`; `counts` has one column when it is the same for all heads. elsewhere: summed mass on visual tokens
-    outside the evidence, over the same values, in units of 2**-40.
-    """
-
-    metric: str
-    heads: tuple[HeadId, ...]
-    samples: pl.DataFrame
-    clusters: Clusters
-    sums: Float64[np.ndarray, "row head"]
-    counts: Float64[np.ndarray, " row #head"]
-    elsewhere: Int64[np.ndarray, "domain head"]
 
 
 def reduce_metric(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) -> HeadSums:
@@ -54,12 +33,15 @@ def reduce_metric(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) 
     Raises ConfigError when the metric's query group was not captured, DataError for duplicated keys, rows of unknown
     samples, values that are not finite, and a metric that is null everywhere, IncompleteError for absent rows.
     """
-    known = _ordered_samples(samples, metric)
-    wanted = _wanted(parts, known, metric)
-    sums = _Sums.zero(wanted)
+    return sum_parts(parts, find_wanted(parts, samples, metric)).finished()
+
+
+def sum_parts(parts: Sequence[Part], wanted: Wanted) -> PartialSums:
+    """The sums of these parts; those of others are put beside them by `merge`. Raises what `reduce_metric` raises."""
+    sums = PartialSums.zero(wanted)
     for block in _blocks(parts, wanted):
         sums.add(block)
-    return sums.finished()
+    return sums
 
 
 def _ordered_samples(samples: pl.LazyFrame, metric: Metric) -> pl.DataFrame:
@@ -76,8 +58,12 @@ def _ordered_samples(samples: pl.LazyFrame, metric: Metric) -> pl.DataFrame:
     return known
 
 
-def _wanted(parts: Sequence[Part], known: pl.DataFrame, metric: Metric) -> Wanted:
-    """Heads are those of the first part that has the query group."""
+def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) -> Wanted:
+    """What to read from every part of a run, of which these are all: whoever sums some of them needs the same.
+
+    Heads are those of the first part that has the query group. Raises what `reduce_metric` raises.
+    """
+    known = _ordered_samples(samples, metric)
     heads = next((found for found in (heads_of(part, metric) for part in parts) if found), ())
     if not heads:
         groups = sorted({name for part in parts for name in query_groups(part)})
@@ -114,89 +100,3 @@ def _blocks(parts: Sequence[Part], wanted: Wanted) -> Iterator[Block]:
         finally:
             for future in waiting:
                 future.cancel()
-
-
-@dataclass(slots=True)
-class _Sums:
-    """The sums while they grow. whole: samples defined for every head; partly: where some are, a count per head."""
-
-    wanted: Wanted
-    sums: Float64[np.ndarray, "row head"]
-    whole: Float64[np.ndarray, " row"]
-    partly: Float64[np.ndarray, "row head"] | None
-    elsewhere: Int64[np.ndarray, "domain head"]
-    seen: Bool[np.ndarray, " sample"]
-    defined: Bool[np.ndarray, " sample"]
-
-    @classmethod
-    def zero(cls, wanted: Wanted) -> _Sums:
-        shape = (len(wanted.clusters.key), len(wanted.heads))
-        elsewhere = np.zeros((len(wanted.clusters.domains), shape[1]), dtype=np.int64)
-        flags = (np.zeros(wanted.samples.height, dtype=np.bool_) for _ in range(2))
-        return cls(wanted, np.zeros(shape), np.zeros(shape[0]), None, elsewhere, *flags)
-
-    def add(self, block: Block) -> None:
-        """Raises DataError for a sample that another part had."""
-        again = block.samples[self.seen[block.samples]]
-        if len(again):
-            name = self.wanted.samples.get_column("sample_id")[int(again.min())]
-            raise DataError(
-                f"head_stats: sample {name!r}, head {self.wanted.heads[0]}, query {self.wanted.metric.QUERY!r}, has 2 "
-                "rows, allowed 1. Run verify on the run: a file may be there twice."
-            )
-        self.seen[block.samples] = True
-        rows = self.wanted.clusters.row_of_sample[block.samples]
-        _add_rows(self.sums, rows, block.values)
-        self.elsewhere += block.elsewhere
-        if block.defined is None:
-            self.defined[block.samples] = True
-            self.whole += np.bincount(rows, minlength=len(self.whole))
-        else:
-            self.defined[block.samples] = block.defined.any(axis=1)
-            self._count(rows, block.defined)
-
-    def _count(self, rows: Int64[np.ndarray, " sample"], defined: Bool[np.ndarray, "sample head"]) -> None:
-        whole = defined.all(axis=1)
-        self.whole += np.bincount(rows[whole], minlength=len(self.whole))
-        some = defined.any(axis=1) & ~whole
-        if some.any():
-            if self.partly is None:
-                self.partly = np.zeros_like(self.sums)
-            _add_rows(self.partly, rows[some], defined[some].astype(np.float64))
-
-    def finished(self) -> HeadSums:
-        """Raises IncompleteError for a sample without rows, DataError when nothing is defined."""
-        wanted = self.wanted
-        if not self.seen.all():
-            name = wanted.samples.get_column("sample_id")[int(np.flatnonzero(~self.seen)[0])]
-            raise IncompleteError(
-                f"head_stats: sample {name!r} has no {wanted.metric.QUERY} row: {int(self.seen.sum())} of "
-                f"{len(self.seen)} samples are there. Run verify, then capture."
-            )
-        if not self.defined.any():
-            raise DataError(
-                f"rank.metric = {wanted.metric.ID!r} is null for all {len(self.defined)} samples: "
-                f"{wanted.metric.UNDEFINED}. Choose another metric, or capture again."
-            )
-        counts = self.whole[:, None]
-        return HeadSums(
-            metric=wanted.metric.ID,
-            heads=wanted.heads,
-            samples=wanted.samples.select("sample_id", "domain", "context_key").with_columns(
-                pl.Series("defined", self.defined)
-            ),
-            clusters=wanted.clusters,
-            sums=self.sums,
-            counts=counts if self.partly is None else counts + self.partly,
-            elsewhere=self.elsewhere,
-        )
-
-
-def _add_rows(
-    total: Float64[np.ndarray, "row head"],
-    rows: Int64[np.ndarray, " sample"],
-    values: Float64[np.ndarray, "sample head"],
-) -> None:
-    """`total[rows] += values`, also where a row is named twice; `np.add.at` takes several times as long."""
-    for row, value in zip(rows.tolist(), values, strict=True):
-        total[row] += value

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from rampipe.errors import DataError
 from rampipe.heads.blocks import ELSEWHERE_STEP
-from rampipe.heads.reduce import HeadSums
+from rampipe.heads.sums import HeadSums
 from rampipe.types import HeadId
 
 OVERALL = "overall"
