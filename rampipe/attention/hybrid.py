@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.integrations.heterogeneity.configuration_utils import AmbiguousGlobalPerLayerAttributeError
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rampipe.attention.call import AttentionCall, read_call
@@ -41,7 +42,7 @@ class HybridAttention:
         self.implementation = "sdpa"
         self.plan = plan
         self.config = model.config.get_text_config(decoder=True)
-        self.shape = HeadShape(self.config.num_attention_heads, self.config.num_key_value_heads)
+        self.shape = head_shape(self.config)
         self.layers = frozenset(restrictable_layers(model))
         self.text_keys = None if text_keys is None else text_keys.bool().cpu()
         self.modules = frozenset(model.get_decoder().modules())
@@ -64,6 +65,7 @@ class HybridAttention:
         layer = getattr(module, "layer_idx", None)
         if module not in self.modules or layer not in self.layers:
             return self.dense(module, query, key, value, attention_mask, **kwargs)
+        check_mask(attention_mask, num_queries=query.shape[2])
         num_queries, is_whole, keys = query.shape[2], False, key
         if isinstance(key, SplitLayer):
             is_first, is_whole = key.num_tokens == num_queries, key.is_whole
@@ -100,6 +102,37 @@ def _through(cache: SplitLayer, *, is_first: bool) -> tuple[Tensor, Tensor]:
         return incoming
     key, value = (side[:, :, : cache.num_tokens] for side in cache.full)
     return key, value
+
+
+def head_shape(config: Any) -> HeadShape:
+    """Heads of every layer. Raises ModelError where layers differ in them, or use keys of other layers."""
+    if getattr(config, "num_kv_shared_layers", None):
+        raise ModelError(
+            f"hybrid attention of a {config.model_type}: {config.num_kv_shared_layers} layers use keys of others; "
+            "needed: their own, which alone can be dropped. Keep all its heads full."
+        )
+    try:
+        return HeadShape(config.num_attention_heads, config.num_key_value_heads)
+    except AmbiguousGlobalPerLayerAttributeError:
+        raise ModelError(
+            f"hybrid attention of a {config.model_type}: layers differ in their number of kv_heads; "
+            "needed: one number. Keep all its heads full."
+        ) from None
+
+
+def check_mask(mask: Tensor | None, *, num_queries: int) -> None:
+    """Raises ModelError where a row of a prompt sees the key behind it, as in images that are read in both directions.
+
+    A window of the past would cut such an image apart.
+    """
+    if mask is None or mask.dim() != 4 or num_queries == 1:
+        return
+    ahead = mask.diagonal(offset=mask.shape[-1] - num_queries + 1, dim1=-2, dim2=-1)
+    if bool(visible(ahead).any()):
+        raise ModelError(
+            "hybrid attention: rows see keys behind them, as images of Gemma 3 do; needed: a causal mask, whose past a "
+            "window can cut. Keep all its heads full."
+        )
 
 
 def check_call(call: AttentionCall, arguments: dict[str, Any]) -> None:
@@ -178,7 +211,7 @@ def hybrid_attention(
     generated tokens, are seen through the window alone. Without the context's own cache the result is the same, and no
     memory is saved. Layers with a window of their own stay as they are. With nothing to hide, bit-identical to dense.
     Raises ConfigError for heads that the model lacks or text that is not named, ModelError for another implementation
-    than sdpa, or when attention is observed or restricted already.
+    than sdpa, for layers that share keys or differ in kv_heads, or when attention is observed or restricted already.
     """
     if plan.keep_text and text_keys is None:
         raise ConfigError(

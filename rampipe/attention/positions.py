@@ -14,7 +14,8 @@ from rampipe.errors import ConfigError, ModelError
 class QueryPositions:
     """Forward hooks of a decoder that note how many tokens its cache held when the forward began.
 
-    The attention interface cannot tell: a sliding cache hands over the last keys only.
+    The attention interface cannot tell: a sliding cache hands over the last keys only, and layers that take their keys
+    from others (Gemma 4) are run on the last tokens alone where no other logits are asked for.
     ran: layers that acted since the last finished forward began. num_forwards: finished ones.
     """
 
@@ -22,6 +23,7 @@ class QueryPositions:
         self.first = first
         self.num_rows = num_rows
         self.num_cached = 0
+        self.num_new: int | None = None
         self.num_forwards = 0
         self.ran: set[int] = set()
 
@@ -37,6 +39,8 @@ class QueryPositions:
                 "whose get_seq_length() gives the absolute positions. Pass a DynamicCache."
             )
         self.num_cached = 0 if cache is None else int(cache.get_seq_length())
+        tokens = [arguments.get(name) for name in ("inputs_embeds", "input_ids")]
+        self.num_new = next((int(given.shape[1]) for given in tokens if given is not None), None)
 
     def after_forward(self, decoder: nn.Module, positional: tuple[Any, ...], output: Any) -> None:
         """Count a forward that came to its end."""
@@ -55,4 +59,5 @@ class QueryPositions:
             )
         if self.first is None:
             return [0] * num_rows
-        return [min(max(first - self.num_cached, 0), num_queries) for first in self.first]
+        left_out = 0 if self.num_new is None else self.num_new - num_queries
+        return [min(max(first - self.num_cached - left_out, 0), num_queries) for first in self.first]

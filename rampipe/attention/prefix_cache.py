@@ -35,12 +35,16 @@ class _PrefixLayer(PreallocatedLayer):
 
 
 class PrefixCache(Cache):
-    """One layer of keys and values per decoder layer. capacity_tokens: of the context and all its continuations."""
+    """One layer of keys and values per decoder layer that has its own: the last ones may use others'.
+
+    capacity_tokens: of the context and all its continuations.
+    """
 
     layers: Sequence[Any]
 
     def __init__(self, config: PreTrainedConfig, *, capacity_tokens: int) -> None:
-        super().__init__(layers=[_PrefixLayer(capacity_tokens) for _ in range(config.num_hidden_layers)])
+        num_layers = config.num_hidden_layers - (getattr(config, "num_kv_shared_layers", None) or 0)
+        super().__init__(layers=[_PrefixLayer(capacity_tokens) for _ in range(num_layers)])
 
     def spread(self, sequences: Int[Tensor, " row"], *, capacity_tokens: int) -> PrefixCache:
         """A copy with a row for each of these sequences, and room for as many tokens."""

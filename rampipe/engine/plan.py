@@ -119,10 +119,15 @@ def count_heads(config: RunConfig) -> int:
     return len(softmax_layers(text, config.capture.layers)) * text.num_attention_heads
 
 
-def count_kv_heads(config: RunConfig) -> int:
-    """kv_heads of a layer of the decoder, from the checkpoint's configuration alone."""
+def count_kv_heads(config: RunConfig) -> int | None:
+    """kv_heads of a layer of the decoder, from the checkpoint's configuration alone; None where its layers differ."""
+    from transformers.integrations.heterogeneity.configuration_utils import AmbiguousGlobalPerLayerAttributeError
+
     text = _decoder_config(config)
-    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    try:
+        return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    except AmbiguousGlobalPerLayerAttributeError:
+        return None
 
 
 def _decoder_config(config: RunConfig) -> Any:

@@ -130,20 +130,29 @@ SHARED_KEYS = {
     "layer_types": [*TEXT["layer_types"][1:], *TEXT["layer_types"]],
     "num_kv_shared_layers": 2,
 }
+BOTH_WAYS = "rows see keys behind them"
 BUILDERS = (
     Builder(
         "Gemma 3",
         "gemma3",
         partial(write_gemma3, images_kwargs={}),
         partial(make_gemma3_processor, images_kwargs={}),
+        BOTH_WAYS,
     ),
     Builder(
         "Gemma 3 (pan and scan)",
         "gemma3",
         partial(write_gemma3, images_kwargs=CROPS),
         partial(make_gemma3_processor, images_kwargs=CROPS),
+        BOTH_WAYS,
     ),
-    Builder("Gemma 4 E (shared keys)", "gemma4", partial(write_gemma4, text=SHARED_KEYS), make_gemma4_processor),
+    Builder(
+        "Gemma 4 E (shared keys)",
+        "gemma4",
+        partial(write_gemma4, text=SHARED_KEYS),
+        make_gemma4_processor,
+        "layers use keys of others",
+    ),
     Builder(
         "Gemma 4",
         "gemma4",
@@ -157,5 +166,6 @@ BUILDERS = (
             },
         ),
         make_gemma4_processor,
+        "layers differ in their number of kv_heads",
     ),
 )

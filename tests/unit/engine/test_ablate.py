@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import Gemma4TextConfig
 
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config, create_ablation, evaluated_ids, run_ablation
@@ -171,3 +172,9 @@ def test_ids_and_grouping_are_known_without_the_model(config: RunConfig) -> None
     limited = config.model_copy(update={"data": config.data.model_copy(update={"limit": 5})})
     assert list(evaluated_ids(limited)) == ids[:5]
     assert count_kv_heads(config) > 0
+
+
+def test_layers_that_differ_have_no_one_number_of_kv_heads(config: RunConfig, tmp_path: Path) -> None:
+    Gemma4TextConfig(attention_k_eq_v=True, num_global_key_value_heads=1).save_pretrained(tmp_path)
+    model = config.model.model_copy(update={"path": str(tmp_path)})
+    assert count_kv_heads(config.model_copy(update={"model": model})) is None
