@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from rampipe.errors import ModelError
-from rampipe.models import internvl, llava, llava_next, llava_onevision, qwen2_vl
+from rampipe.models import (
+    gemma3,
+    gemma4,
+    glm4v,
+    idefics3,
+    internvl,
+    llava,
+    llava_next,
+    llava_onevision,
+    mistral3,
+    qwen2_vl,
+)
 from rampipe.models.family import Family
 
-FAMILIES: tuple[Family, ...] = (qwen2_vl, llava, llava_next, llava_onevision, internvl)
+FAMILIES: tuple[Family, ...] = (
+    qwen2_vl,
+    llava,
+    llava_next,
+    llava_onevision,
+    internvl,
+    glm4v,
+    mistral3,
+    gemma3,
+    gemma4,
+    idefics3,
+)
 
 
 def find_family(model_type: str) -> Family:
