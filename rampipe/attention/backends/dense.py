@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rampipe.attention.backends.backend import Backend
-from rampipe.attention.backends.blocks import logit_blocks
+from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, logit_blocks
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import LEARNED_SINK, PADDING_SLOT, KeyLayout
 from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
@@ -47,10 +47,11 @@ def _summarise(
     evidence_peak = _largest(logits[..., : layout.num_evidence])
     other_peak = _largest(logits[..., layout.num_evidence :])
     peak = torch.maximum(evidence_peak, other_peak)
-    weights = logits.sub_(peak[..., None]).exp()
+    weights = logits.sub_(peak[..., None]).clamp_(min=LEAST_EXPONENT).exp()
     weight = weights.new_zeros(*weights.shape[:2], PADDING_SLOT + 1)
     for span in layout.spans:
         weight[..., span.slot] = weights[..., span.start : span.stop].sum(dim=-1)
+    weight.masked_fill_(weight < NOTHING, 0)
     weighted_logit = weights.mul_(logits).sum(dim=-1)
     total = weight.sum(dim=-1)
     log_total = peak + total.log()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rampipe.attention.backends.backend import Backend
-from rampipe.attention.backends.blocks import logit_blocks
+from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, logit_blocks
 from rampipe.attention.backends.dense import all_statistics
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import EVIDENCE, PADDING_SLOT, KeyLayout, SampleRows, Span
@@ -61,12 +61,13 @@ def _masses(read: RowRead, log_total: Tensor, touched: _Touched) -> LayerStatist
     mass = log_total.new_zeros(*log_total.shape, PADDING_SLOT + 1)
     peak_evidence = torch.zeros_like(log_total)
     for heads, rows, logits in logit_blocks([read], touched.layout):
-        shares = logits.sub_(log_total[heads, rows, None]).exp_()
+        shares = logits.sub_(log_total[heads, rows, None]).clamp_(min=LEAST_EXPONENT).exp_()
         for span in touched.layout.spans:
             part = shares[..., span.start : span.stop]
             mass[heads, rows, span.slot] = part.sum(dim=-1)
             if span.slot == EVIDENCE:
                 peak_evidence[heads, rows] = part.amax(dim=-1)
+    mass.masked_fill_(mass < NOTHING, 0)
     if touched.rest is not None:
         # A little below 0 is rounding of the kernel's sum; well below, the masses miss 1 and the row is reported.
         mass[..., touched.rest] = (1 - mass.sum(dim=-1)).clamp_(min=0)

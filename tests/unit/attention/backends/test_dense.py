@@ -14,7 +14,7 @@ from rampipe.attention.rows import QueryRows, group_rows
 from tests.unit.attention.reference import from_probabilities, largest_difference
 
 
-def statistics(call, rows, regions, block_logits=2**19, backend="dense"):
+def statistics(call, rows, regions, block_logits=2**20, backend="dense"):
     chosen = BACKENDS[backend](group_rows(rows, regions, device=torch.device("cpu")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BLOCK_LOGITS, "cpu", block_logits)
@@ -63,7 +63,7 @@ def calls(draw):
         torch.randint(0, queries, (num_rows,), generator=generator),
     )
     regions = torch.randint(0, 7, (batch, keys), generator=generator, dtype=torch.int8)
-    return call, visible, rows, regions, draw(st.sampled_from([1, 20, 200, 2**19]))
+    return call, visible, rows, regions, draw(st.sampled_from([1, 20, 200, 2**20]))
 
 
 @settings(max_examples=60, deadline=None)
