@@ -15,11 +15,8 @@ from rampipe.data.check import read_rows
 from rampipe.data.haystack import HaystackReport, TokenBudget, check_single_image, image_digest, stack
 from rampipe.data.source import Source
 from rampipe.errors import DataError, SampleError
-from rampipe.tables.shards import write_shards
+from rampipe.tables.shards import write_chunks
 from rampipe.types import Sample, StoredImage
-
-_SHARD_ROWS = 64
-"""A unit is part of a shard, and only questions of one unit share what was read of their context."""
 
 
 @dataclass
@@ -34,8 +31,10 @@ class _Needle:
     samples: list[Sample] = field(default_factory=list[Sample])
 
 
-def pack(samples: Sequence[Sample], *, size: int | TokenBudget, seed: int, report: HaystackReport) -> Iterator[Sample]:
-    """Every sample once, those of one context behind each other. Seed and images decide what lies together.
+def pack(
+    samples: Sequence[Sample], *, size: int | TokenBudget, seed: int, report: HaystackReport
+) -> Iterator[list[Sample]]:
+    """The samples of each context, every sample once. Seed and images decide what lies together.
 
     size: images of a context beside the one that is asked about, or the tokens that all of them fill. The last context
     is filled up with images that were asked about before. report: receives what was skipped.
@@ -57,11 +56,16 @@ def pack(samples: Sequence[Sample], *, size: int | TokenBudget, seed: int, repor
     start = 0
     while start < len(needles):
         chosen = _fill([*needles[start:], *needles[:start]])
-        for place, needle in enumerate(chosen[: len(needles) - start]):
-            hay = [other.image for other in chosen if other is not needle]
-            for sample in needle.samples:
-                yield stack(sample, hay, place=place, sample_id=f"{sample.sample_id}@{len(hay)}-packed-{seed}")
+        yield list(_ask(chosen, num_new=len(needles) - start, seed=seed))
         start += len(chosen)
+
+
+def _ask(needles: Sequence[_Needle], *, num_new: int, seed: int) -> Iterator[Sample]:
+    """Nothing is asked about images that come round again."""
+    for place, needle in enumerate(needles[:num_new]):
+        hay = [other.image for other in needles if other is not needle]
+        for sample in needle.samples:
+            yield stack(sample, hay, place=place, sample_id=f"{sample.sample_id}@{len(hay)}-packed-{seed}")
 
 
 def _measure(sample: Sample, size: int | TokenBudget) -> tuple[int, int]:
@@ -87,7 +91,9 @@ def _fill(needles: Sequence[_Needle]) -> list[_Needle]:
 def write_packed(
     source: Source, folder: str | Path, *, size: int | TokenBudget, seed: int, limit: int | None = None
 ) -> HaystackReport:
-    """Write `haystack-*.parquet`. limit: only the first so many samples. All images stay in memory.
+    """Write `haystack-*.parquet`, a shard for each context: only questions of one unit share what was read of theirs.
+
+    limit: only the first so many samples. All images stay in memory.
 
     Raises DataError when the folder holds haystacks already, or as `pack` does.
     """
@@ -99,12 +105,11 @@ def write_packed(
         else:
             samples.append(row.sample)
     report.num_images = len({image_digest(sample.images[0]) for sample in samples if len(sample.images) == 1})
-    packed = _counted(pack(samples, size=size, seed=seed, report=report), report)
-    write_shards(packed, folder, split="haystack", rows_per_shard=_SHARD_ROWS)
+    write_chunks(_counted(pack(samples, size=size, seed=seed, report=report), report), folder, split="haystack")
     return report
 
 
-def _counted(samples: Iterator[Sample], report: HaystackReport) -> Iterator[Sample]:
-    for sample in samples:
-        report.num_written += 1
-        yield sample
+def _counted(contexts: Iterator[list[Sample]], report: HaystackReport) -> Iterator[list[Sample]]:
+    for samples in contexts:
+        report.num_written += len(samples)
+        yield samples

@@ -21,6 +21,18 @@ def write_shards(
 ) -> list[Path]:
     """Write `<split>-00000.parquet` and so on, each atomically, with the same bytes for the same samples.
 
+    Returns the paths in order. Raises DataError and takes `replace` as `write_chunks`.
+    """
+    rows = iter(samples)
+    chunks = iter(lambda: list(itertools.islice(rows, rows_per_shard)), [])
+    return write_chunks(chunks, folder, split=split, replace=replace)
+
+
+def write_chunks(
+    chunks: Iterable[Sequence[Sample]], folder: str | Path, *, split: str, replace: bool = False
+) -> list[Path]:
+    """As `write_shards`, with one shard for each of `chunks`.
+
     One row group a shard, so a shard is what one unit reads; page checksums are on. Returns the paths in order.
     Raises DataError when the folder holds shards of that split already: left-overs of a longer conversion would
     silently join this one. replace: write over them, for a conversion that is begun again with the same samples.
@@ -32,11 +44,7 @@ def write_shards(
         raise DataError(
             f"folder {folder}: holds shards of split {split!r} already ({present[0]} ...). Choose an empty folder."
         )
-    rows = iter(samples)
-    paths: list[Path] = []
-    while chunk := list(itertools.islice(rows, rows_per_shard)):
-        paths.append(_write_shard(chunk, folder / f"{split}-{len(paths):05d}.parquet"))
-    return paths
+    return [_write_shard(chunk, folder / f"{split}-{number:05d}.parquet") for number, chunk in enumerate(chunks)]
 
 
 def samples_table(samples: Sequence[Sample]) -> pa.Table:

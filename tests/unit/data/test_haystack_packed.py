@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from rampipe.cli import main
@@ -26,7 +28,7 @@ SAMPLES = [
 
 def packed(samples=SAMPLES, *, size=3, seed=0):
     report = HaystackReport(num_images=0)
-    return list(pack(samples, size=size, seed=seed, report=report)), report
+    return list(chain.from_iterable(pack(samples, size=size, seed=seed, report=report))), report
 
 
 def test_every_sample_is_asked_once_and_those_of_a_context_stand_together():
@@ -88,7 +90,9 @@ def test_the_command_writes_what_repeats_bit_for_bit(tmp_path, capsys):
         flags = ["--packed", "--distractors", "3"]
         assert main(["data", "haystack", str(tmp_path / "samples"), str(tmp_path / out), *flags]) == 0
     assert "samples: 20 written" in capsys.readouterr().out
-    assert len(samples_of(source_of(tmp_path / "a", "samples"))) == 20
+    source = source_of(tmp_path / "a", "samples")
+    assert len(samples_of(source)) == 20
+    assert [shard.num_rows for shard in source.shards()] == [8, 8, 4]  # a shard a context
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     wrong = ["data", "haystack", str(tmp_path / "samples"), "x", "--packed", "--distractors", "3", "--depths", "1"]
