@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rampipe.errors import ModelError
 from rampipe.models import (
     gemma3,
@@ -31,8 +34,15 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+def family_type(model_config: Mapping[str, Any]) -> str:
+    """`model_type` of a config.json, with the vision tower behind it where that makes another family (Pixtral 12B)."""
+    tower = model_config.get("vision_config") or {}
+    is_pixtral = model_config["model_type"] == "llava" and tower.get("model_type") == "pixtral"
+    return "llava+pixtral" if is_pixtral else str(model_config["model_type"])
+
+
 def find_family(model_type: str) -> Family:
-    """The family of a checkpoint by `model_type` of its config.json. Raises ModelError that lists the known ones."""
+    """The family of a checkpoint by the `family_type` of its config.json. Raises ModelError, which lists all."""
     for family in FAMILIES:
         if model_type in family.MODEL_TYPES:
             return family

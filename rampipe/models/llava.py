@@ -22,7 +22,7 @@ TOWERS = {"clip_vision_model": 1, "siglip_vision_model": 0}
 
 
 def image_token_id(model_config: Any) -> int:
-    """Id of `<image>`. Raises ModelError for a vision tower whose geometry is another family's (Pixtral)."""
+    """Id of `<image>`. Raises ModelError for a vision tower whose geometry is not known."""
     count_class_tokens(model_config)
     return int(model_config.image_token_id)
 

@@ -11,7 +11,7 @@ import torch
 from rampipe.config import ModelConfig
 from rampipe.errors import ModelError
 from rampipe.models.checkpoint import find_checkpoint, list_weight_files, read_config
-from rampipe.models.families import find_family
+from rampipe.models.families import family_type, find_family
 from rampipe.models.identity import model_identity, model_slug
 from rampipe.models.processors import (
     LOCAL,
@@ -41,7 +41,7 @@ def load_replica(config: ModelConfig, *, device: str | None = None, threads: int
     if threads is not None:
         torch.set_num_threads(threads)
     folder = find_checkpoint(config)
-    family = find_family(read_config(folder)["model_type"])
+    family = find_family(family_type(read_config(folder)))
     _check_weight_files(folder)
     tokenizer = load_tokenizer(folder)
     model_config = load_model_config(folder)

@@ -1,4 +1,7 @@
-"""Mistral Small 3.1 and later: Pixtral's tower, 2 x 2 patches to a token, every row of tokens closed by a mark."""
+"""Mistral Small 3.1 and later: Pixtral's tower, 2 x 2 patches to a token, every row of tokens closed by a mark.
+
+Pixtral 12B too, published as LLaVA with this tower: a token of it is one patch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from rampipe.models.family import ImageTensors
 from rampipe.models.grid import grid_boxes
 from rampipe.models.vision import Vision
 
-MODEL_TYPES = ("mistral3",)
+MODEL_TYPES = ("mistral3", "llava+pixtral")
 VIDEO = False
 ROW_END = "[IMG_BREAK]"
 IMAGE_END = "[IMG_END]"
@@ -86,4 +89,4 @@ def _grids(vision: Vision, tensors: ImageTensors) -> list[tuple[int, int]]:
 
 def _token_px(model_config: Any) -> int:
     """Side of the square of the resized image that a token shows."""
-    return int(model_config.vision_config.patch_size) * int(model_config.spatial_merge_size)
+    return int(model_config.vision_config.patch_size) * int(getattr(model_config, "spatial_merge_size", 1))

@@ -1,10 +1,15 @@
-"""Mistral Small 3.1."""
+"""Mistral Small 3.1, Pixtral 12B."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+)
 
 from tests.families.builder import Builder
 from tests.families.parts import vocab_size, write_json, write_model, write_tokenizer
@@ -55,4 +60,23 @@ def write_mistral3(folder: Path) -> None:
     write_json(folder, "processor_config.json", {**settings, "image_token": "[IMG]"})
 
 
-BUILDERS = (Builder("Mistral Small 3", "mistral3", write_mistral3),)
+def write_pixtral(folder: Path) -> None:
+    """The same tower as LLaVA's, without merging."""
+    ids = write_tokenizer(folder, MARKUP, template=TEMPLATE, bos="<s>")
+    config = LlavaConfig(
+        text_config={**TEXT, "vocab_size": vocab_size(ids)},
+        vision_config=VISION,
+        image_token_index=ids["[IMG]"],
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    write_model(folder, LlavaForConditionalGeneration, config)
+    size = {"size": {"longest_edge": 64}, "patch_size": {"height": 8, "width": 8}}
+    write_json(folder, "preprocessor_config.json", {"image_processor_type": "PixtralImageProcessor", **size})
+    write_json(folder, "processor_config.json", {"processor_class": "PixtralProcessor", "patch_size": 8})
+
+
+BUILDERS = (
+    Builder("Mistral Small 3", "mistral3", write_mistral3),
+    Builder("Pixtral 12B", "llava+pixtral", write_pixtral),
+)

@@ -84,8 +84,8 @@ def test_text_is_that_of_the_processor(strategy, additional):
 
 
 def test_other_towers_and_rules_are_refused():
-    with pytest.raises(ModelError, match="pixtral"):
-        llava.image_token_id(LlavaConfig(vision_config={"model_type": "pixtral"}))
+    with pytest.raises(ModelError, match="siglip2"):
+        llava.image_token_id(LlavaConfig(vision_config={"model_type": "siglip2_vision_model"}))
     assert llava.image_token_id(LlavaConfig(vision_config={"model_type": "siglip_vision_model"})) == 32000
     vision = _vision(size={"longest_edge": 336, "shortest_edge": 300})
     with pytest.raises(ModelError, match="longest_edge"):

@@ -65,8 +65,8 @@ def test_unreachable_hub_id_says_so():
 
 
 def test_unknown_family_lists_the_known(folder):
-    _change(folder / "config.json", model_type="llama")
-    with pytest.raises(ModelError, match=r"'llama' is not known\. Known: qwen2_5_vl, qwen2_vl"):
+    _change(folder / "config.json", model_type="bert")
+    with pytest.raises(ModelError, match=r"'bert' is not known\. Known: .*qwen2_5_vl, qwen2_vl"):
         _load(folder)
 
 
