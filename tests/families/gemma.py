@@ -31,7 +31,8 @@ NAMED_4 = {
 }
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}START{{ message['role'] }}\n{% for item in message['content'] %}"
-    "{% if item['type'] == 'image' %}IMAGE{% elif item['type'] == 'text' %}{{ item['text'] | trim }}{% endif %}"
+    "{% if item['type'] == 'image' %}IMAGE{% elif item['type'] == 'video' %}<|video|>"
+    "{% elif item['type'] == 'text' %}{{ item['text'] | trim }}{% endif %}"
     "{% endfor %}END\n{% endfor %}{% if add_generation_prompt %}STARTmodel\n{% endif %}"
 )
 TEXT = {
@@ -66,7 +67,7 @@ def write_gemma3(folder: Path, *, images_kwargs: dict[str, Any]) -> None:
 
 
 def write_gemma4(folder: Path, *, text: dict[str, Any]) -> None:
-    """At most 70 tokens an image; patches of 4 px, of which 3 x 3 make a token."""
+    """At most 140 tokens an image and 70 a frame; patches of 4 px, of which 3 x 3 make a token."""
     ids = _write_tokenizer(folder, NAMED_4, start="<|turn>", end="<turn|>", image="<|image|>")
     names = {"boi_token_id": "boi", "image_token_id": "image", "eoi_token_id": "eoi"}
     names |= {"boa_token_id": "boa", "audio_token_id": "audio", "eoa_token_index": "eoa"}
@@ -79,8 +80,9 @@ def write_gemma4(folder: Path, *, text: dict[str, Any]) -> None:
         **{field: ids[NAMED_4[f"{name}_token"]] for field, name in names.items()},
     )
     write_model(folder, Gemma4ForConditionalGeneration, config)
-    size = {"patch_size": 4, "max_soft_tokens": 70, "pooling_kernel_size": 3}
+    size = {"patch_size": 4, "max_soft_tokens": 140, "pooling_kernel_size": 3}
     write_json(folder, "preprocessor_config.json", {"image_processor_type": "Gemma4ImageProcessor", **size})
+    write_json(folder, "video_preprocessor_config.json", {"max_soft_tokens": 70, "fps": 2})
 
 
 def _write_tokenizer(folder: Path, named: dict[str, str], *, start: str, end: str, image: str) -> dict[str, int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import Gemma4Config, Gemma4ImageProcessorPil
 from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
+from transformers.video_utils import VideoMetadata
 
 from rampipe.models import gemma4
 from rampipe.models.vision import Vision
@@ -58,3 +61,35 @@ def test_text_is_that_of_the_processor(vision):
     processor.boi_token, processor.image_token, processor.eoi_token = "<|image>", "#", "<image|>"
     expected = [processor.replace_image_token(counts, index) for index in range(len(images))]
     assert gemma4.expand_placeholders(vision, gemma4.process_images(vision, images)) == expected
+
+
+def _videos(vision):
+    film = replace(vision, video_token="$", video_settings={"fps": 0.1})
+    videos = [[coordinate_image(230, 90)] * 8, [coordinate_image(60, 250)]]
+    return film, gemma4.process_videos(film, videos)
+
+
+def test_frames_are_images_of_fewer_tokens(vision):
+    film, tensors = _videos(vision)
+    (wide, frames), (tall, _) = gemma4.video_boxes(film, tensors, [(230, 90), (60, 250)])
+    tokens = _read_tokens(
+        {"pixel_values": tensors["pixel_values_videos"], "image_position_ids": tensors["video_position_ids"]}
+    )
+    assert largest_error(wide, torch.cat(tokens[:8])) < 0.75
+    assert largest_error(tall, tokens[8]) < 0.75
+    assert 40 < len(tall) <= 70
+    assert frames.flatten().tolist() == [frame for frame in range(8) for _ in range(len(wide) // 8)]
+    with pytest.raises(ValueError, match="needed: one"):
+        gemma4.process_videos(film, [[coordinate_image(230, 90), coordinate_image(90, 230)]])
+
+
+def test_text_of_videos_is_that_of_the_processor(vision):
+    film, tensors = _videos(vision)
+    processor = Gemma4Processor.__new__(Gemma4Processor)
+    processor.boi_token, processor.video_token, processor.eoi_token = "<|image>", "$", "<image|>"
+    counts = [len(tokens) // 8 for tokens, _ in gemma4.video_boxes(film, tensors, [(230, 90), (60, 250)])]
+    times = [VideoMetadata(total_num_frames=count, fps=0.1, frames_indices=list(range(count))) for count in (8, 1)]
+    given = {"num_soft_tokens_per_video": [counts[0], counts[1] * 8], "video_metadata": times}
+    assert gemma4.expand_videos(film, tensors)[0] == processor.replace_video_token(given, 0)
+    assert "01:10 <|image>$" in gemma4.expand_videos(film, tensors)[0]
+    assert gemma4.expand_videos(film, tensors)[1].startswith("00:00 <|image>$")
