@@ -30,7 +30,10 @@ class ModelConfig(_Section):
     path: str = Field(description="Hub id or local folder of the checkpoint")
     revision: str | None = Field(default=None, description="Hub revision; pin a commit for results that others repeat")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3"] = Field(
+        default="auto",
+        description="auto: sdpa, which reads contexts once, or eager for models without it. Others only by name",
+    )
     trust_remote_code: Literal[False] = Field(default=False, description="Never true: rampipe does not run remote code")
 
 
@@ -121,6 +124,22 @@ class RankConfig(_Section):
     allow_partial: bool = False
 
 
+class StopConfig(_Section):
+    """When a capture ends before all samples are read: once the top set of `[rank]` is certain."""
+
+    level: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None, description="Probability with which the top set must be right, e.g. 0.95; without it, read all"
+    )
+    tolerance_frac: float = Field(
+        default=0.0, ge=0.0, description="Heads this share above a chosen one may be left out; 0 wants the set itself"
+    )
+    item: Literal["context", "unit"] = Field(
+        default="context",
+        description="What is independent: contexts, of a dataset in no particular order; units, of any dataset",
+    )
+    seed: int = Field(default=0, description="Of the order in which units are read")
+
+
 class AblateConfig(_Section):
     """Which heads are silenced, how, and on which samples that is judged."""
 
@@ -203,6 +222,7 @@ class RunConfig(_Section):
     capture: CaptureConfig = CaptureConfig()
     cluster: ClusterConfig = ClusterConfig()
     rank: RankConfig = RankConfig()
+    stop: StopConfig = StopConfig()
     ablate: AblateConfig = AblateConfig()
     speed: SpeedConfig = SpeedConfig()
     report: ReportConfig = ReportConfig()

@@ -17,11 +17,14 @@ from rampipe.models import (
     llava_onevision,
     mistral3,
     qwen2_vl,
+    qwen3_vl,
+    text,
 )
 from rampipe.models.family import Family
 
 FAMILIES: tuple[Family, ...] = (
     qwen2_vl,
+    qwen3_vl,
     llava,
     llava_next,
     llava_onevision,
@@ -31,6 +34,7 @@ FAMILIES: tuple[Family, ...] = (
     gemma3,
     gemma4,
     idefics3,
+    text,
 )
 
 

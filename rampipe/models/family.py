@@ -24,16 +24,21 @@ class Family(Protocol):
         """Values of `model_type` in config.json that this file handles."""
         ...
 
-    @property
-    def VIDEO(self) -> bool:  # noqa: N802 - a constant of the file
-        """Whether the file has the functions of `VideoFamily` too."""
-        ...
-
     def image_token_id(self, model_config: Any) -> int | None:
-        """Id of the token that stands for one visual token; None for models of text, whose other functions rest.
+        """Id of the token that stands for one visual token; None for models of text.
 
         Called before the weights are loaded. Raises ModelError for variants that the file does not know.
         """
+        ...
+
+
+@runtime_checkable
+class VisionFamily(Family, Protocol):
+    """A family that is shown images."""
+
+    @property
+    def VIDEO(self) -> bool:  # noqa: N802 - a constant of the file
+        """Whether the file has the functions of `VideoFamily` too."""
         ...
 
     def placeholder(self, vision: Vision) -> str:
@@ -80,7 +85,7 @@ class Family(Protocol):
 
 
 @runtime_checkable
-class VideoFamily(Family, Protocol):
+class VideoFamily(VisionFamily, Protocol):
     """A family that is shown videos as such. Frames are given: nothing is sampled."""
 
     def video_token_id(self, model_config: Any) -> int:

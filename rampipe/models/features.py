@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rampipe.errors import SampleError
-from rampipe.models.family import Family, VideoFamily
+from rampipe.models.family import VideoFamily, VisionFamily
 from rampipe.models.replica import Replica
 from rampipe.models.vision import Vision
 from rampipe.types import ContextPart, Sample
@@ -52,13 +52,13 @@ def process_images(replica: Replica, sample: Sample, images: Sequence[Image.Imag
     if not shown:
         return VisualFeatures({}, (), sizes)
     family, vision = replica.family, replica.vision
-    if vision is None:
+    if vision is None or not isinstance(family, VisionFamily):
         message = "the context shows an image, and the model reads text only. Use a model with vision"
         raise _error(sample, message, "image_unsupported")
     stills = [indices[0] for kind, indices in shown if kind == "image"]
     clips = [indices for kind, indices in shown if kind == "video"]
-    if clips and not isinstance(family, VideoFamily):
-        message = "the context shows a video, which this family does not read here. Show its frames as images"
+    if clips and (not isinstance(family, VideoFamily) or vision.video_token is None):
+        message = "the context shows a video, which this model is not shown as such. Show its frames as images"
         raise _error(sample, message, "video_unsupported")
     try:
         still_tensors, still_parts = _show_images(family, vision, images, stills)
@@ -74,7 +74,7 @@ def process_images(replica: Replica, sample: Sample, images: Sequence[Image.Imag
 
 
 def _show_images(
-    family: Family, vision: Vision, images: Sequence[Image.Image], shown: Sequence[int]
+    family: VisionFamily, vision: Vision, images: Sequence[Image.Image], shown: Sequence[int]
 ) -> tuple[dict[str, Tensor], list[VisualPart]]:
     if not shown:
         return {}, []

@@ -56,7 +56,7 @@ def load_replica(config: ModelConfig, *, device: str | None = None, threads: int
         vision=vision,
         device=place,
         max_tokens=int(model.config.get_text_config().max_position_embeddings),
-        visual_token_ids=visual_token_ids(family, model_config),
+        visual_token_ids=visual_token_ids(tokenizer, vision),
         control_tokens=control_tokens(tokenizer, vision),
     )
 
@@ -84,7 +84,7 @@ def _load_model(folder: Path, config: ModelConfig, *, has_vision: bool) -> Any:
         loaded: Any = (AutoModelForImageTextToText if has_vision else AutoModelForCausalLM).from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attention,
+            attn_implementation=None if config.attention == "auto" else config.attention,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them all below, instead of only the first

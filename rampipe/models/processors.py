@@ -7,7 +7,7 @@ from typing import Any
 
 from rampipe.errors import ModelError
 from rampipe.models.checkpoint import read_chat_template, read_processor_settings, read_video_settings
-from rampipe.models.family import Family, VideoFamily
+from rampipe.models.family import Family, VideoFamily, VisionFamily
 from rampipe.models.vision import Vision
 
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
@@ -58,26 +58,32 @@ def _load_image_processor(folder: Path) -> Any:
 def load_vision(folder: Path, family: Family, model_config: Any, tokenizer: Any) -> Vision | None:
     """What turns images into inputs; None for a model of text. Raises ModelError."""
     image_token_id = family.image_token_id(model_config)
-    if image_token_id is None:
+    if image_token_id is None or not isinstance(family, VisionFamily):
         return None
-    video_token_id = family.video_token_id(model_config) if isinstance(family, VideoFamily) else None
+    image_token = _added_token(tokenizer, image_token_id)
+    if image_token is None:
+        raise ModelError(
+            f"config.json of {folder} says image token {image_token_id}, which is no added token of its tokenizer "
+            f"({len(tokenizer)} tokens). Pass a checkpoint whose tokenizer and weights belong together."
+        )
     vision = Vision(
         config=model_config,
         image_processor=_load_image_processor(folder),
         settings=read_processor_settings(folder),
         video_settings=read_video_settings(folder),
-        image_token=_added_token(folder, tokenizer, image_token_id),
-        video_token=None if video_token_id is None else _added_token(folder, tokenizer, video_token_id),
+        image_token=image_token,
+        video_token=_added_token(tokenizer, family.video_token_id(model_config))
+        if isinstance(family, VideoFamily)
+        else None,
     )
     _check_template(folder, tokenizer, family.placeholder(vision))
     return vision
 
 
-def visual_token_ids(family: Family, model_config: Any) -> tuple[int, ...]:
+def visual_token_ids(tokenizer: Any, vision: Vision | None) -> tuple[int, ...]:
     """Ids of the tokens that stand for visual tokens; none for a model of text."""
-    image_token_id = family.image_token_id(model_config)
-    video_token_id = family.video_token_id(model_config) if isinstance(family, VideoFamily) else None
-    return tuple(token_id for token_id in (image_token_id, video_token_id) if token_id is not None)
+    tokens = [] if vision is None else [vision.image_token, vision.video_token]
+    return tuple(dict.fromkeys(tokenizer.convert_tokens_to_ids(token) for token in tokens if token is not None))
 
 
 def control_tokens(tokenizer: Any, vision: Vision | None) -> tuple[str, ...]:
@@ -102,14 +108,9 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _added_token(folder: Path, tokenizer: Any, token_id: int) -> str:
+def _added_token(tokenizer: Any, token_id: int) -> str | None:
     added = tokenizer.added_tokens_decoder.get(token_id)
-    if added is None:
-        raise ModelError(
-            f"config.json of {folder} says image token {token_id}, which is no added token of its tokenizer "
-            f"({len(tokenizer)} tokens). Pass a checkpoint whose tokenizer and weights belong together."
-        )
-    return str(added.content)
+    return None if added is None else str(added.content)
 
 
 def _check_template(folder: Path, tokenizer: Any, placeholder: str) -> None:

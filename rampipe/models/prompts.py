@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rampipe.config import EvidenceConfig
+from rampipe.models.family import VisionFamily
 from rampipe.models.features import VisualFeatures, process_images
 from rampipe.models.layout import Order, lay_out
 from rampipe.models.replica import Replica
@@ -96,7 +97,7 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
         sample_id=sample.sample_id,
         input_ids=layout.input_ids,
         regions=partition(layout, found),
-        inputs=replica.family.token_inputs(replica.vision, layout.input_ids) if replica.vision is not None else {},
+        inputs=_token_inputs(replica, layout.input_ids),
         images=features.tensors,
         question=layout.question,
         num_prompt_tokens=layout.num_prompt_tokens,
@@ -133,13 +134,19 @@ def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
     for name in prompts[0].inputs:
         batch[name] = _pad([prompt.inputs[name] for prompt in prompts], width, value=0)
     images = [prompt.images for prompt in prompts]
-    extra = replica.family.forward_inputs(replica.model, images, batch) if replica.vision is not None else {}
+    family = replica.family
+    extra = family.forward_inputs(replica.model, images, batch) if isinstance(family, VisionFamily) else {}
     regions = _pad([prompt.regions for prompt in prompts], width, value=PADDING_REGION)
     return Batch(
         inputs={name: tensor.to(replica.device) for name, tensor in {**batch, **extra}.items()},
         regions=regions.to(replica.device),
         offsets=tuple(width - length for length in lengths),
     )
+
+
+def _token_inputs(replica: Replica, input_ids: Int[Tensor, " token"]) -> dict[str, Tensor]:
+    family, vision = replica.family, replica.vision
+    return family.token_inputs(vision, input_ids) if vision is not None and isinstance(family, VisionFamily) else {}
 
 
 def text_positions(beginnings: Batch, offset: Int[Tensor, "batch token"]) -> Int[Tensor, "*axis batch token"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,17 @@ from torch import Tensor
 
 from rampipe.models.family import ImageTensors
 from rampipe.models.grid import grid_boxes
+from rampipe.models.merged_frames import frame_limits, frames_per_s, merged_boxes, merged_grids, process_merged
 from rampipe.models.vision import Vision
 
 MODEL_TYPES = ("qwen2_vl", "qwen2_5_vl")
-VIDEO = False
+VIDEO = True
+FORWARDED = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+"""Tensors of images and videos that the forward takes, as far as a prompt has them."""
+FRAME_LIMITS = {"shortest": 128 * 28 * 28, "longest": 768 * 28 * 28}
+"""Pixels of a frame where the checkpoint says nothing."""
+MAX_VIDEO_TOKENS = 128000
+"""What `cap_pixels_per_frame` shares among the frames where the checkpoint says nothing."""
 
 
 def image_token_id(model_config: Any) -> int:
@@ -50,26 +58,72 @@ def visual_boxes(vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[in
     return [grid_boxes(num_rows, num_columns, size) for (num_rows, num_columns), size in zip(grids, sizes, strict=True)]
 
 
+def video_token_id(model_config: Any) -> int:
+    """Id of `<|video_pad|>`."""
+    return int(model_config.video_token_id)
+
+
+def video_placeholder(vision: Vision) -> str:
+    """The video token; the template writes the marks around it."""
+    return str(vision.video_token)
+
+
+def process_videos(vision: Vision, videos: Sequence[Sequence[Image.Image]]) -> dict[str, Tensor]:
+    """As `process_merged`. Qwen2.5-VL, which tells times by positions, has `second_per_grid_ts` [video] besides."""
+    tensors = process_merged(vision, videos, lambda count, height, width: _frame_size(vision, count, (height, width)))
+    if vision.config.model_type == "qwen2_5_vl":
+        seconds = vision.image_processor.temporal_patch_size / frames_per_s(vision)
+        tensors["second_per_grid_ts"] = torch.full((len(videos),), seconds)
+    return tensors
+
+
+def expand_videos(vision: Vision, tensors: ImageTensors) -> list[str]:
+    """One video token for each merged patch of each group of frames."""
+    return [str(vision.video_token) * math.prod(grid) for grid in merged_grids(vision, tensors)]
+
+
+def video_boxes(
+    vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[Float[Tensor, "_ 4"], Int[Tensor, "_ _"]]]:
+    """As `merged_boxes`."""
+    return merged_boxes(vision, tensors, sizes)
+
+
 def token_inputs(vision: Vision, input_ids: Int[Tensor, " token"]) -> dict[str, Tensor]:
-    """`mm_token_type_ids`: 1 at image tokens. Without it the model silently takes one-dimensional positions."""
-    return {"mm_token_type_ids": (input_ids == image_token_id(vision.config)).to(torch.int64)}
+    """`mm_token_type_ids`: 1 at image tokens, 2 at video tokens. Without it positions are silently one-dimensional."""
+    is_image, is_video = (input_ids == of(vision.config) for of in (image_token_id, video_token_id))
+    return {"mm_token_type_ids": is_image.to(torch.int64) + 2 * is_video.to(torch.int64)}
 
 
 def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Image tensors of the batch and three-dimensional `position_ids` [3, batch, token].
+    """Image and video tensors of the batch and three-dimensional `position_ids` [3, batch, token].
 
     Positions are given, not left to the model: it would keep `rope_deltas` of an earlier batch as state, and would
     count padding in a batch without images. Ids at padding are 0; the attention mask hides them.
     """
-    with_images = [entry for entry in tensors if entry]
-    images = {name: torch.cat([entry[name] for entry in with_images]) for name in (with_images or [{}])[0]}
+    names = [name for name in FORWARDED if any(name in entry for entry in tensors)]
+    visual = {name: torch.cat([entry[name] for entry in tensors if name in entry]) for name in names}
     position_ids, _ = model.model.get_rope_index(
         batch["input_ids"],
         batch["mm_token_type_ids"],
-        image_grid_thw=images.get("image_grid_thw"),
         attention_mask=batch["attention_mask"],
+        **{name: tensor for name, tensor in visual.items() if not name.startswith("pixel_values")},
     )
-    return {**images, "position_ids": position_ids}
+    return {**visual, "position_ids": position_ids}
+
+
+def _frame_size(vision: Vision, num_frames: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of all frames, by the rule of the video processor."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    processor, settings = vision.image_processor, vision.video_settings
+    factor = int(processor.patch_size * processor.merge_size)
+    least, most = frame_limits(vision, **FRAME_LIMITS)
+    if settings.get("cap_pixels_per_frame"):
+        budget = int(settings.get("max_video_tokens", MAX_VIDEO_TOKENS) * factor * factor * 0.9)
+        most = max(min(most, budget * int(processor.temporal_patch_size) // num_frames), int(least * 1.05))
+    height, width = smart_resize(*size, factor=factor, min_pixels=least, max_pixels=most)
+    return int(height), int(width)
 
 
 def _merged_grids(vision: Vision, tensors: ImageTensors) -> list[tuple[int, int]]:

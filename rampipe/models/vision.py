@@ -23,4 +23,4 @@ class Vision:
     """The configuration of the video processor, which needs torchvision and is never made; empty without one."""
     image_token: str
     video_token: str | None = None
-    """The string that stands for one visual token of a video; None where the family has none."""
+    """The same of a video; None where the family or the tokenizer has none, and no video can be shown."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.families import gemma, glm, idefics, internvl, llava, mistral, qwen
+from tests.families import gemma, glm, idefics, internvl, llava, mistral, qwen, text
 from tests.families.builder import Builder
 
 BUILDERS: tuple[Builder, ...] = (
@@ -13,4 +13,5 @@ BUILDERS: tuple[Builder, ...] = (
     *mistral.BUILDERS,
     *gemma.BUILDERS,
     *idefics.BUILDERS,
+    *text.BUILDERS,
 )

@@ -51,6 +51,15 @@ def eager_difference(replica: Replica, samples: Sequence[Sample]) -> float:
     return max(largest_difference(layer, reference) for layer, reference in pairs)
 
 
+def batch_difference(replica: Replica, samples: Sequence[Sample]) -> float:
+    """Largest difference of logits of the prompts in one padded batch from those of each alone."""
+    prompts = [make_prompt(replica, sample) for sample in samples]
+    batch = collate(replica, prompts)
+    together = _logits(replica, batch.inputs)
+    rows = zip(prompts, together, batch.offsets, strict=True)
+    return max(float((logits_of(replica, prompt)[0] - row[offset:]).abs().max()) for prompt, row, offset in rows)
+
+
 def sharing_difference(replica: Replica, samples: Sequence[Sample]) -> float:
     """Largest difference of masses between contexts read once and prompts read one by one."""
     trials = [

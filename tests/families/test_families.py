@@ -50,6 +50,7 @@ def _unlike_samples(replica):
 
 def test_statistics_of_a_padded_batch(replica, verified):
     assert checks.eager_difference(replica, _unlike_samples(replica)) < TOLERANCE
+    assert checks.batch_difference(replica, _unlike_samples(replica)) < TOLERANCE
     verified("padded batch")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rampipe.config import EvidenceConfig
 from rampipe.errors import SampleError
+from rampipe.models import text
 from rampipe.models.features import process_images
 from rampipe.models.images import decode_images
 from rampipe.models.prompts import collate, encode
@@ -107,7 +108,9 @@ def test_trimming_template_keeps_spans(tiny, make_sample):
         ({"question": "  "}, "question_empty"),
         ({"question": "where <|image_pad|> ?"}, "control_token"),
         ({"question": "where " * 600}, "context_too_long"),
-        ({"context": (ContextPart("video", frames=(0,)),)}, "video_unsupported"),
+        ({"context": (ContextPart("video", frames=(0, 7)),)}, "image_index"),
+        ({"context": (ContextPart("video", frames=()),)}, "image_index"),
+        ({"context": (ContextPart("video", frames=(0, 0)),)}, "video_unsupported"),
         ({"context": (ContextPart("image", image=7),)}, "image_index"),
     ],
 )
@@ -116,6 +119,13 @@ def test_unusable_samples_are_named(tiny, make_sample, change, code):
     with pytest.raises(SampleError, match="s/1") as caught:
         _encode(tiny, sample)
     assert (caught.value.code, caught.value.stage) == (code, "encode")
+
+
+def test_models_of_text_refuse_images(tiny, make_sample):
+    replica = dataclasses.replace(tiny, family=text, vision=None, visual_token_ids=())
+    with pytest.raises(SampleError, match="reads text only") as caught:
+        process_images(replica, make_sample("red", 0), [Image.new("RGB", (64, 32))] * 2)
+    assert caught.value.code == "image_unsupported"
 
 
 def test_images_that_the_processor_refuses_are_named(tiny, make_sample):
