@@ -29,7 +29,8 @@ STAGE = "ranking"
 class Ranking:
     """The published ranking of one run. Frames have the schemas of their names; `accuracy` is not published.
 
-    partial: null for a finished run, else its numbers and problems.
+    partial: null for a finished run, else its numbers and problems. stopped: why a finished run has fewer samples than
+    were planned.
     """
 
     uri: str
@@ -42,6 +43,7 @@ class Ranking:
     accuracy: pl.DataFrame
     num_errors: int
     partial: dict[str, Any] | None
+    stopped: str | None
 
     def core_heads(self, scope: str = OVERALL) -> list[HeadId]:
         """CoRe heads of a scope, the highest first."""
@@ -140,4 +142,5 @@ def _describe(source: RankSource, config: RankConfig, tables: dict[str, pa.Table
         accuracy=accuracy(source.opened.samples),
         num_errors=source.opened.balance.num_errors,
         partial=source.partial,
+        stopped=None if source.opened.run.stopped is None else source.opened.run.stopped.sentence,
     )

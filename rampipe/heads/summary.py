@@ -43,6 +43,8 @@ def _header(ranking: Ranking) -> Iterator[str]:
         )
     every = ranking.concentration.filter(pl.col("scope") == OVERALL).row(0, named=True)
     yield f"run {ranking.run_id}"
+    if ranking.stopped is not None:
+        yield ranking.stopped
     yield (
         f"metric {ranking.config.metric}: {every['num_samples']} samples in {every['num_clusters']} contexts"
         f" ({every['num_null']} without a value, {ranking.num_errors} errors), {every['num_heads']} heads,"

@@ -47,6 +47,7 @@ def card_text(run: Run, account: Balance, tables: Mapping[str, str]) -> str:
         f"{schema.meaning} Written by [rampipe](https://pypi.org/project/rampipe/) {run.versions.get('rampipe', '')}.",
         "",
         f"- {account.num_ok} samples measured, {account.num_errors} failed (table `errors`), {account.num_rows} rows",
+        *([] if run.stopped is None else [f"- {run.stopped.sentence}"]),
         f"- {run.num_heads} heads, query rows: {', '.join(run.queries)}",
         f"- fingerprint `{run.fingerprint}` (its inputs are in `run.json`), created {run.created}",
         "",

@@ -66,6 +66,7 @@ def success_content(run: Run, commits: Mapping[int, CommitRecord]) -> dict[str, 
         "num_errors": sum(record.num_errors for record in commits.values()),
         "num_rows": sum(record.num_rows for record in commits.values()),
         "units": units,
+        **({} if run.stopped is None else {"stopped": run.stopped.sentence}),
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from rampipe.errors import StorageError
 from rampipe.tables.fingerprint import canonical_json
+from rampipe.tables.stopped import read_stopped
 from rampipe.tables.storage import Storage
 from rampipe.types import Unit
 
@@ -91,7 +92,13 @@ def _parsed(storage: Storage, path: str, data: bytes) -> CommitRecord:
 
 
 def read_commits(storage: Storage) -> dict[int, CommitRecord]:
-    """All commit records by unit, sorted: the only truth about what is done."""
+    """All commit records by unit, sorted: the only truth about what is done. Of a stopped run, those that count."""
+    stopped = read_stopped(storage)
+    counted = None if stopped is None else {*stopped.unit_ids}
     paths = storage.list(COMMITS_FOLDER)
     records = [_parsed(storage, path, data) for path, data in zip(paths, storage.read_many(paths), strict=True)]
-    return {record.unit_id: record for record in sorted(records, key=lambda record: record.unit_id)}
+    return {
+        record.unit_id: record
+        for record in sorted(records, key=lambda record: record.unit_id)
+        if counted is None or record.unit_id in counted
+    }

@@ -18,6 +18,7 @@ from rampipe.tables.fingerprint import STATISTICS_VERSION, canonical_json, diffe
 from rampipe.tables.parquet import parse, read_metadata, to_bytes
 from rampipe.tables.schema import load_schema
 from rampipe.tables.slug import slug
+from rampipe.tables.stopped import STOPPED_PATH, Stopped, read_stopped
 from rampipe.tables.storage import Storage, open_storage, probe
 from rampipe.tables.unit_kind import UnitKind, kind_of
 from rampipe.types import QueryGroup, Unit
@@ -78,7 +79,10 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An existing run folder: what `run.json` and `plan.parquet` say."""
+    """An existing run folder: what `run.json`, `plan.parquet` and, where there is one, `stopped.json` say.
+
+    units: of a run that was stopped, those that count.
+    """
 
     storage: Storage
     run_id: str
@@ -91,6 +95,7 @@ class Run:
     created: str
     num_arms: int | None = None
     num_repeats: int | None = None
+    stopped: Stopped | None = None
 
     @property
     def kind(self) -> UnitKind[Any]:
@@ -177,6 +182,9 @@ def open_run_dir(place: Storage | str) -> Run:
     units = _read_plan(storage, fingerprint=raw["fingerprint"])
     if len(units) != about["num_units"]:
         raise StorageError(f"{storage.uri}/{PLAN_PATH}: {len(units)} units, {RUN_PATH} says {about['num_units']}.")
+    stopped = read_stopped(storage)
+    if stopped is not None:
+        units = _cut(units, stopped, fingerprint=raw["fingerprint"], source=f"{storage.uri}/{STOPPED_PATH}")
     return Run(
         storage,
         run_id=raw["run_id"],
@@ -189,7 +197,17 @@ def open_run_dir(place: Storage | str) -> Run:
         created=raw["created"],
         num_arms=about.get("num_arms"),
         num_repeats=about.get("num_repeats"),
+        stopped=stopped,
     )
+
+
+def _cut(units: tuple[Unit, ...], stopped: Stopped, *, fingerprint: str, source: str) -> tuple[Unit, ...]:
+    if stopped.fingerprint != fingerprint:
+        raise StorageError(
+            f"{source}: is of fingerprint {stopped.fingerprint[:12]}, {RUN_PATH} has {fingerprint[:12]}."
+        )
+    counted = {*stopped.unit_ids}
+    return tuple(unit for unit in units if unit.unit_id in counted)
 
 
 def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:

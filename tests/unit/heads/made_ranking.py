@@ -21,7 +21,9 @@ def made_ranking(scopes: Mapping[str, np.ndarray], *, run_id: str = "run") -> Ra
     rows = [row for scope, means in scopes.items() for row in _rows(scope, means)]
     empty = pl.DataFrame()
     table = to_frame(to_table(rows, "ranking.v1"))
-    return Ranking("memory", run_id, RankConfig(), table, empty, empty, empty, empty, num_errors=0, partial=None)
+    return Ranking(
+        "memory", run_id, RankConfig(), table, empty, empty, empty, empty, num_errors=0, partial=None, stopped=None
+    )
 
 
 def random_means(*, num_layers: int = 6, num_heads: int = 16, seed: int = 0) -> np.ndarray:
