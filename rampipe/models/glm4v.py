@@ -1,8 +1,11 @@
-"""GLM-4V, 4.1V, 4.5V, 4.6V: the whole image is resized to a grid of patches, and 2 x 2 patches make one token."""
+"""GLM-4.1V, 4.5V, 4.6V: the whole image is resized to a grid of patches, and 2 x 2 patches make one token.
+
+Two frames of a video make one picture with a time behind it, of the same tokens as an image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +15,17 @@ from torch import Tensor
 
 from rampipe.models.family import ImageTensors
 from rampipe.models.grid import grid_boxes
+from rampipe.models.merged_frames import frame_limits, frames_per_s, merged_boxes, merged_grids, process_merged
 from rampipe.models.vision import Vision
 
 MODEL_TYPES = ("glm4v", "glm4v_moe", "glm46v")
-VIDEO = False
+VIDEO = True
+VIDEO_PLACEHOLDER = "<|video|>"
+FRAME_LIMITS = {"shortest": 112 * 112, "longest": 28 * 28 * 2 * 30000}
+"""Pixels of all frames together where the checkpoint says nothing."""
+
+Picture = tuple[Tensor, Tensor]
+"""Patches [patch, values], and the grid (1, rows, columns) of them."""
 
 
 def image_token_id(model_config: Any) -> int:
@@ -45,15 +55,58 @@ def visual_boxes(vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[in
     return [grid_boxes(num_rows, num_columns, size) for (num_rows, num_columns), size in zip(grids, sizes, strict=True)]
 
 
+def video_token_id(model_config: Any) -> int:
+    """Frames are images to the model: the same token."""
+    return image_token_id(model_config)
+
+
+def video_placeholder(vision: Vision) -> str:
+    """`<|video|>`, which stays in no prompt."""
+    return VIDEO_PLACEHOLDER
+
+
+def process_videos(vision: Vision, videos: Sequence[Sequence[Image.Image]]) -> dict[str, Tensor]:
+    """As `process_merged`. Raises ValueError for a video of one frame, too."""
+    return process_merged(vision, videos, lambda count, height, width: _frame_size(vision, count, (height, width)))
+
+
+def expand_videos(vision: Vision, tensors: ImageTensors) -> list[str]:
+    """Each pair of frames is an image with the time of its first behind it, in seconds; whole ones before 4.6V."""
+    with_tenths = vision.config.model_type == "glm46v"
+    depth, rate = int(vision.image_processor.temporal_patch_size), frames_per_s(vision)
+    texts: list[str] = []
+    for num_pictures, num_rows, num_columns in merged_grids(vision, tensors):
+        picture = f"<|begin_of_image|>{vision.image_token * (num_rows * num_columns)}<|end_of_image|>"
+        times_s = [start * depth / rate for start in range(num_pictures)]
+        behind = [f"{time_s:.1f} seconds" if with_tenths else str(int(time_s)) for time_s in times_s]
+        texts.append("".join(picture + time for time in behind))
+    return texts
+
+
+def video_boxes(
+    vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[Float[Tensor, "_ 4"], Int[Tensor, "_ _"]]]:
+    """As `merged_boxes`."""
+    return merged_boxes(vision, tensors, sizes)
+
+
 def token_inputs(vision: Vision, input_ids: Int[Tensor, " token"]) -> dict[str, Tensor]:
-    """`mm_token_type_ids`: 1 at image tokens, which take positions by row and column."""
+    """`mm_token_type_ids`: 1 at image tokens, which take positions by row and column; those of frames no less."""
     return {"mm_token_type_ids": (input_ids == image_token_id(vision.config)).to(torch.int64)}
 
 
 def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Image tensors of the batch and three-dimensional `position_ids` [3, batch, token], which the model would keep."""
-    with_images = [entry for entry in tensors if entry]
-    images = {name: torch.cat([entry[name] for entry in with_images]) for name in (with_images or [{}])[0]}
+    """Images and pairs of frames of the batch as images, and three-dimensional `position_ids` [3, batch, token].
+
+    The model would take images or videos, not both; what it does with a picture is the same. Positions are given, as
+    the model would keep some of an earlier batch.
+    """
+    prompts = zip(tensors, batch["input_ids"], strict=True)
+    pictures = [picture for entry, ids in prompts for picture in _in_order(model.config, entry, ids)]
+    images: dict[str, Tensor] = {}
+    if pictures:
+        images["pixel_values"] = torch.cat([patches for patches, _ in pictures])
+        images["image_grid_thw"] = torch.stack([grid for _, grid in pictures])
     position_ids, _ = model.model.get_rope_index(
         batch["input_ids"],
         batch["mm_token_type_ids"],
@@ -61,6 +114,44 @@ def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[s
         attention_mask=batch["attention_mask"],
     )
     return {**images, "position_ids": position_ids}
+
+
+def _in_order(model_config: Any, entry: ImageTensors, input_ids: Int[Tensor, " token"]) -> list[Picture]:
+    """Images and pairs of frames of one prompt as it shows them: what stands within the marks of a video is one's."""
+    stills = _pictures(entry.get("pixel_values"), entry.get("image_grid_thw"))
+    pairs = _pictures(entry.get("pixel_values_videos"), entry.get("video_grid_thw"))
+    begun, ended = (
+        (input_ids == getattr(model_config, f"video_{mark}_token_id")).cumsum(dim=0) for mark in ("start", "end")
+    )
+    is_visual = input_ids == image_token_id(model_config)
+    is_first = is_visual & ~is_visual.roll(1)
+    return [next(pairs if is_video else stills) for is_video in (begun > ended)[is_first].tolist()]
+
+
+def _pictures(patches: Tensor | None, grids: Tensor | None) -> Iterator[Picture]:
+    """One by one; each pair of frames of a video is one."""
+    if patches is None or grids is None:
+        return
+    one_each = grids.repeat_interleave(grids[:, 0], dim=0).clone()
+    one_each[:, 0] = 1
+    yield from zip(patches.split(one_each.prod(dim=1).tolist()), one_each, strict=True)
+
+
+def _frame_size(vision: Vision, num_frames: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of all frames, by the rule of the video processor: its limits hold for all frames together."""
+    from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize
+
+    processor = vision.image_processor
+    least, most = frame_limits(vision, **FRAME_LIMITS)
+    height, width = smart_resize(
+        num_frames,
+        *size,
+        temporal_factor=int(processor.temporal_patch_size),
+        factor=int(processor.patch_size * processor.merge_size),
+        min_pixels=least,
+        max_pixels=most,
+    )
+    return int(height), int(width)
 
 
 def _merged_grids(vision: Vision, tensors: ImageTensors) -> list[tuple[int, int]]:

@@ -63,6 +63,8 @@ VISION = {
 }
 LIMITS = {"shortest_edge": 2 * 16 * 16 * 4, "longest_edge": 2 * 16 * 16 * 40}
 """In pixels of both frames that make a patch."""
+FRAME_LIMITS = {"shortest_edge": 16 * 16 * 4, "longest_edge": 16 * 16 * 100}
+"""In pixels of all frames."""
 
 
 def write_glm(folder: Path, *, model_class: Any, config_class: Any, extra: dict[str, Any], processor: str) -> None:
@@ -79,6 +81,7 @@ def write_glm(folder: Path, *, model_class: Any, config_class: Any, extra: dict[
     write_model(folder, model_class, config)
     settings = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2, "size": LIMITS}
     write_json(folder, "preprocessor_config.json", {"image_processor_type": processor, **settings})
+    write_json(folder, "video_preprocessor_config.json", {**settings, "size": FRAME_LIMITS, "fps": 2})
 
 
 def make_processor(replica: Replica, *, processor_class: Any) -> Any:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from transformers import (
     LlavaConfig,
@@ -10,7 +15,9 @@ from transformers import (
     Mistral3Config,
     Mistral3ForConditionalGeneration,
 )
+from transformers.models.pixtral import image_processing_pil_pixtral
 
+from rampipe.models.replica import Replica
 from tests.families.builder import Builder
 from tests.families.parts import vocab_size, write_json, write_model, write_tokenizer
 
@@ -76,7 +83,21 @@ def write_pixtral(folder: Path) -> None:
     write_json(folder, "processor_config.json", {"processor_class": "PixtralProcessor", "patch_size": 8})
 
 
+def make_processor(replica: Replica, *, merge: int) -> Any:
+    """Its module imports a function from one that needs torchvision, and that Pillow's has as well."""
+    vision, tokenizer = replica.vision, replica.tokenizer
+    assert vision is not None
+    package = "transformers.models.pixtral"
+    with patch.dict(sys.modules, {f"{package}.image_processing_pixtral": image_processing_pil_pixtral}):
+        module = importlib.import_module(f"{package}.processing_pixtral")
+    processor = module.PixtralProcessor(
+        vision.image_processor, tokenizer, patch_size=8, spatial_merge_size=merge, chat_template=tokenizer.chat_template
+    )
+    processor.text_kwargs = {}  # ids as lists, as by the others
+    return processor
+
+
 BUILDERS = (
-    Builder("Mistral Small 3", "mistral3", write_mistral3),
-    Builder("Pixtral 12B", "llava+pixtral", write_pixtral),
+    Builder("Mistral Small 3", "mistral3", write_mistral3, partial(make_processor, merge=2)),
+    Builder("Pixtral 12B", "llava+pixtral", write_pixtral, partial(make_processor, merge=1)),
 )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
-from transformers import Glm4vConfig, Glm4vImageProcessorPil
+from PIL import Image
+from transformers import Glm4vConfig, Glm4vImageProcessorPil, Glm46VConfig
 from transformers.models.glm4v.processing_glm4v import Glm4vProcessor
+from transformers.models.glm4v.video_processing_glm4v import Glm4vVideoProcessor
+from transformers.models.glm46v.processing_glm46v import Glm46VProcessor
+from transformers.video_utils import VideoMetadata
 
 from rampipe.models import glm4v
 from rampipe.models.vision import Vision
@@ -51,3 +59,51 @@ def test_text_is_that_of_the_processor(vision):
     processor.image_token, processor.image_processor = "#", vision.image_processor
     expected = [processor.replace_image_token(tensors, index) for index in range(len(SIZES))]
     assert glm4v.expand_placeholders(vision, tensors) == expected
+
+
+LIMITS = {"size": {"shortest_edge": 112 * 112, "longest_edge": 28 * 28 * 40}}
+
+
+@pytest.mark.parametrize("num_frames", [2, 5])
+def test_frames_are_laid_out_as_by_the_video_processor(vision, num_frames):
+    """Its resize needs torchvision, so the frames have the right size already."""
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 256, (84, 112, 3), dtype=np.uint8)) for _ in range(num_frames)]
+    tensors = glm4v.process_videos(vision, [frames])
+    processor = Glm4vVideoProcessor()
+    pixels = torch.stack([torch.tensor(np.asarray(frame)).permute(2, 0, 1) / 255 for frame in frames])
+    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    expected, *grid = processor.patchify(((pixels - mean) / std)[None], 14, 2, 2)
+    assert tensors["video_grid_thw"].tolist() == [grid] == [[(num_frames + 1) // 2, 6, 8]]
+    assert torch.allclose(tensors["pixel_values_videos"], expected[0], atol=1e-5)
+
+
+def test_all_frames_share_the_limit(vision):
+    limited = replace(vision, video_settings=LIMITS)
+    sizes = {}
+    for num_frames in (2, 12):
+        tensors = glm4v.process_videos(limited, [[coordinate_image(280, 140)] * num_frames])
+        sizes[num_frames] = tensors["video_grid_thw"].tolist()
+    assert sizes == {2: [[1, 6, 12]], 12: [[6, 2, 4]]}
+    with pytest.raises(ValueError, match="temporal_factor"):
+        glm4v.process_videos(vision, [[coordinate_image(280, 140)]])
+
+
+@pytest.mark.parametrize(("config", "kind"), [(Glm4vConfig, Glm4vProcessor), (Glm46VConfig, Glm46VProcessor)])
+@pytest.mark.parametrize("num_frames", [2, 3, 9])
+def test_text_of_a_video_is_that_of_the_processor(vision, config, kind, num_frames):
+    family = replace(vision, config=config(), video_settings={"fps": 3})
+    tensors = glm4v.process_videos(family, [[coordinate_image(112, 84)] * num_frames])
+    processor = kind.__new__(kind)
+    processor.image_token, processor.video_processor = "#", SimpleNamespace(merge_size=2)
+    times = VideoMetadata(total_num_frames=num_frames, fps=3, frames_indices=list(range(num_frames)))
+    expected = processor.replace_video_token({**tensors, "video_metadata": [times]}, 0)
+    assert glm4v.expand_videos(family, tensors) == [expected]
+
+
+def test_tokens_of_a_video_show_pairs_of_frames(vision):
+    tensors = glm4v.process_videos(vision, [[coordinate_image(112, 84)] * 3])
+    ((boxes, frames),) = glm4v.video_boxes(vision, tensors, [(112, 84)])
+    assert len(boxes) == len(frames) == 24
+    assert frames.unique_consecutive(dim=0).tolist() == [[0, 1], [2, -1]]
+    assert boxes[11].tolist() == boxes[23].tolist() == [84, 56, 112, 84]
