@@ -52,11 +52,13 @@ def run_units(
     worker: Callable[[], tuple[WorkerFactory, dict[str, Any]]],
     progress: Progress,
     fresh_actors: bool = False,
+    enough: Callable[[int], bool] | None = None,
 ) -> None:
     """Run and commit every unit, or raise ClusterError with the cause; what was committed stays.
 
     worker: gives the actors' class and the arguments of its constructor. Called only when the resources are there.
     fresh_actors: a process of its own for every unit, and no unit twice at once.
+    enough: asked with each unit when it is committed, whether the others may be left undone.
     """
     with _joined_cluster():
         num_replicas = min(count_replicas(config.cluster, _nodes()), len(units))
@@ -69,7 +71,7 @@ def run_units(
         scheduler = Scheduler(rows, num_actors=num_replicas, limits=limits)
         actors = _Actors(config, {unit.unit_id: unit for unit in units}, worker())
         try:
-            _loop(scheduler, actors, progress)
+            _loop(scheduler, actors, progress, enough)
         finally:
             actors.close()
 
@@ -90,7 +92,7 @@ def run_on_replica(config: RunConfig, function: Callable[..., Any], *arguments: 
             raise error.cause from error
 
 
-def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress) -> None:
+def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress, enough: Callable[[int], bool] | None) -> None:
     actions = scheduler.start(time.monotonic())
     while True:
         for action in actions:
@@ -99,13 +101,16 @@ def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress) -> None:
             actors.do(action)
         if scheduler.finished:
             return
-        actions = []
-        for event in [*actors.wait(), Tick()]:
-            num_done = scheduler.ledger.num_done
-            actions += scheduler.handle(event, time.monotonic())
-            if scheduler.ledger.num_done > num_done and isinstance(event, TaskDone):
-                record = actors.records[event.task.task_id]
+        events = actors.wait()
+        tasks = [event.task for event in events if isinstance(event, TaskDone) and event.task.rows is None]
+        answered = {task.unit: task for task in tasks if not scheduler.ledger.units[task.unit].done}
+        actions = scheduler.handle_all([*events, Tick()], time.monotonic())
+        for unit, task in answered.items():
+            if scheduler.ledger.units[unit].done:
+                record = actors.records[task.task_id]
                 progress.add(num_ok=record["num_ok"], num_errors=record["num_errors"])
+                if enough is not None and enough(unit):
+                    return
         actors.records.clear()
         progress.beat(num_replicas=scheduler.fleet.num_ready)
 
@@ -190,7 +195,9 @@ class _Actors:
         except RayError as error:
             if getattr(error, "preempted", False):
                 yield ActorDraining(actor)
+            node = self._nodes.get(actor)
             self._drop(actor)
+            yield from self._dead_neighbours(node)
             if isinstance(call, int):
                 text = str(error)
                 yield ActorFailedToStart(actor, start_cause(text), raised=raised_in_constructor(text))
@@ -203,6 +210,16 @@ class _Actors:
             else:
                 self.records[call.task_id] = answer
                 yield TaskDone(call)
+
+    def _dead_neighbours(self, node: str | None) -> Iterator[Event]:
+        """Actors that went with their node: of one that has nothing to do, no call tells."""
+        import ray
+
+        neighbours = [actor for actor in self._handles if node is not None and self._nodes.get(actor) == node]
+        if neighbours and node not in {alive["NodeID"] for alive in ray.nodes() if alive["Alive"]}:
+            for actor in neighbours:
+                self._drop(actor)
+                yield ActorDied(actor, "its node is gone")
 
     def _task_error(self, call: Task | int, error: Any) -> Iterator[Event]:
         cause = failure_cause(error.cause, str(error))

@@ -9,7 +9,7 @@ committed at once. A unit that raises is treated the same; a failure that no sam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rampipe.engine.durations import Durations
@@ -88,8 +88,20 @@ class Scheduler:
 
     def handle(self, event: Event, now_s: float) -> list[Action]:
         """Take in one event; returns what to do now. After the end of the job this is nothing."""
-        if self.finished or self._gave_up:
-            return []
+        return self.handle_all([event], now_s)
+
+    def handle_all(self, events: Sequence[Event], now_s: float) -> list[Action]:
+        """Take in what happened at once, then decide: nothing is given to an actor whose death is next in the list,
+        and that would be blamed on what it never began.
+        """
+        actions = list[Action]()
+        for event in events:
+            if self.finished or self._gave_up:
+                break
+            actions += self._take_in(event, now_s)
+        return [] if self._gave_up else actions + self._decide(now_s)
+
+    def _take_in(self, event: Event, now_s: float) -> list[Action]:
         actions = list[Action]()
         match event:
             case ActorReady(actor):
@@ -109,7 +121,7 @@ class Scheduler:
                 actions += self._retire(task)
             case Tick():
                 actions += self._on_tick(now_s)
-        return actions + self._decide(now_s)
+        return actions
 
     def _on_ready(self, actor: int, now_s: float) -> None:
         member = self.fleet.get(actor)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -122,12 +124,13 @@ def test_a_driver_that_is_killed_three_times(
     sample_folder: Path, tmp_path: Path, golden: str, fault_folder: Path
 ) -> None:
     before: dict[Path, tuple[int, str]] = {}
+    flags = ("--worker", "KillsTheDriverThreeTimes", "--set", "cluster.replicas=1")
     for _ in range(3):
-        driver = start_driver(sample_folder, tmp_path / "out", "--worker", "KillsTheDriverThreeTimes")
+        driver = start_driver(sample_folder, tmp_path / "out", *flags)
         finish(driver, code=-signal.SIGKILL)
         check_untouched(str(only_run(tmp_path / "out")), before)
         before = dict(committed(only_run(tmp_path / "out")))
-    finish(start_driver(sample_folder, tmp_path / "out", "--worker", "KillsTheDriverThreeTimes"))
+    finish(start_driver(sample_folder, tmp_path / "out", *flags))
     check_same_rows(str(only_run(tmp_path / "out")), golden, before)
 
 
@@ -179,8 +182,7 @@ def test_calls_to_actors_that_fail_on_the_way(
     failure = (
         '{"CoreWorkerService.grpc_client.PushTask":{"num_failures":6,"req_failure_prob":25,"resp_failure_prob":25}}'
     )
-    folder = tmp_path / "r"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="rp-"))  # short: the names of Unix sockets are limited to 107 bytes
     flags = ("--worker", "LightWorker", "--set", "capture.unit_samples=2")
     driver = start_driver(
         sample_folder, tmp_path / "out", *flags, RAY_testing_rpc_failure=failure, RAY_TMPDIR=str(folder)
@@ -191,6 +193,7 @@ def test_calls_to_actors_that_fail_on_the_way(
         ["grep", "-rlE", "[Ii]nject.*RPC|RPC.*[Ii]nject", str(folder)], capture_output=True, check=False
     )
     assert said.stdout, "Ray injected nothing"
+    shutil.rmtree(folder)
     check_same_rows(str(only_run(tmp_path / "out")), golden)
 
 

@@ -31,6 +31,7 @@ from rampipe.engine.scheduler import Limits, Scheduler
 
 TICK_S = 5.0
 MAX_STEPS = 4_000
+MAX_STEPS_PER_ACTOR = 60
 LIMITS = Limits(min_deadline_s=20.0, start_timeout_s=120.0, min_straggler_s=1.0)
 
 
@@ -54,6 +55,8 @@ class Faults:
     all_starts_fail: bool = False
     budget: int = 0
     """Random deaths and hangs in all: chance must not look like a machine that always breaks."""
+    actors_per_node: int = 1
+    """So many ready actors die together."""
 
     @classmethod
     def of_seed(cls, rng: random.Random, num_rows: int) -> Faults:
@@ -85,14 +88,22 @@ class SimulatedActor:
 
 
 class Simulation:
-    """Runs one scheduler against one seed."""
+    """Runs one scheduler against one seed: 1 to 8 actors, or 100 to 1,000 on as many nodes when it is `large`."""
 
-    def __init__(self, seed: int, scheduler_class: type[Scheduler] = Scheduler) -> None:
+    def __init__(self, seed: int, scheduler_class: type[Scheduler] = Scheduler, *, large: bool = False) -> None:
         self.rng = random.Random(seed)
-        num_units, self.num_actors = self.rng.randint(1, 24), self.rng.randint(1, 8)
-        unit_rows = self.rng.choice([1, 2, 7, 16])
+        if large:
+            self.num_actors = self.rng.randint(100, 1000)
+            num_units, unit_rows = self.rng.randint(self.num_actors // 2, 2 * self.num_actors), 2
+        else:
+            num_units, self.num_actors = self.rng.randint(1, 24), self.rng.randint(1, 8)
+            unit_rows = self.rng.choice([1, 2, 7, 16])
+        self.max_steps = max(MAX_STEPS, MAX_STEPS_PER_ACTOR * self.num_actors)
+        self.steps_between_checks = 1 + self.num_actors // 100
         self.units = {unit: range(unit * unit_rows, (unit + 1) * unit_rows) for unit in range(num_units)}
         self.faults = Faults.of_seed(self.rng, num_units * unit_rows)
+        if large:
+            self.faults.actors_per_node, self.faults.budget = 8, self.rng.choice([0, 10, self.num_actors // 8])
         self.scheduler = scheduler_class(self.units, num_actors=self.num_actors, limits=LIMITS)
         self.now_s = 0.0
         self.actors: dict[int, SimulatedActor] = {}
@@ -107,15 +118,18 @@ class Simulation:
         """Until the scheduler is finished or gives up. Raises InvariantError."""
         self._later(TICK_S, "tick")
         self._do(self.scheduler.start(self.now_s))
-        for self.num_steps in range(MAX_STEPS):
+        for step in range(self.max_steps):
+            self.num_steps = step
             if self.scheduler.finished or self.given_up is not None:
                 self._check_end()
                 return self
             self.now_s, _, happening = heapq.heappop(self._queue)
-            for event in self._events(happening):
-                self._do(self.scheduler.handle(event, self.now_s))
+            self._do(self.scheduler.handle_all(self._events(happening), self.now_s))
+            if step % self.steps_between_checks == 0:
                 self._check_step()
-        raise InvariantError(f"no end after {MAX_STEPS} steps: {len(self.committed)} of {len(self.units)} units done")
+        raise InvariantError(
+            f"no end after {self.max_steps} steps: {len(self.committed)} of {len(self.units)} units done"
+        )
 
     def _later(self, seconds: float, happening: object) -> None:
         self._num_queued += 1
@@ -158,8 +172,7 @@ class Simulation:
             return []
         task = state.calls[0]
         if outcome == "died":
-            state.alive = False
-            return [ActorDied(actor, "process gone")]
+            return self._node_dies(actor)
         if outcome == "drain":
             state.draining = True
             self._schedule_call(actor, may_fail=False)
@@ -171,6 +184,21 @@ class Simulation:
             return [TaskFailed(task, "RuntimeError: shape")]
         self._commit(task)
         return [TaskDone(task)] * (2 if self._chance(self.faults.duplicate_frac) else 1)
+
+    def _node_dies(self, actor: int) -> list[Event]:
+        size = self.faults.actors_per_node
+        first = actor // size * size
+        gone = [number for number in range(first, first + size) if number == actor or self._is_ready(number)]
+        for number in gone:
+            self.actors[number].alive = False
+        return [ActorDied(number, "process gone") for number in gone]
+
+    def _is_ready(self, actor: int) -> bool:
+        """Without those that probe one row: three such deaths in a row are what condemns it, whoever is to blame."""
+        state = self.actors.get(actor)
+        if state is None or not (state.alive and state.ready):
+            return False
+        return not any(task.rows is not None and len(task.rows) == 1 for task in state.calls[:1])
 
     def _commit(self, task: Task) -> None:
         """First writer wins, as on disk."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rampipe.engine.events import (
     ActorDied,
     ActorDraining,
@@ -144,3 +146,18 @@ def test_a_unit_that_kills_three_actors_is_searched_without_committing() -> None
         task = tasks[0]
     assert [probe.rows for probe in tasks] == [range(0, 2), range(2, 4)]
     assert not scheduler.finished
+
+
+@pytest.mark.fault("F3")
+@pytest.mark.parametrize(("at_once", "strikes"), [(True, 1), (False, 2)])
+def test_actors_that_die_at_once_are_not_given_each_others_work(at_once: bool, strikes: int) -> None:
+    """A node goes with an actor at work and an idle one. Told one by one, the second is blamed for what it never began:
+    three such deaths would make an error row of a good sample.
+    """
+    scheduler, tasks = started(4, 2)
+    done = [TaskDone(task) for task in tasks if task.unit != 0]
+    scheduler.handle_all(done, 1.0)
+    events = [ActorDied(0, "node gone"), ActorDied(1, "node gone")]
+    for part in [events] if at_once else [[event] for event in events]:
+        scheduler.handle_all(part, 1.0)
+    assert scheduler.ledger.units[0].strikes == strikes
