@@ -228,6 +228,17 @@ class RunConfig(_Section):
     report: ReportConfig = ReportConfig()
     out: str = Field(default="runs", description="Folder or object-store prefix that receives the run")
 
+    @field_validator("cluster")
+    @classmethod
+    def _one_device(cls, cluster: ClusterConfig) -> ClusterConfig:
+        """A replica's model is on one device: its layers would have to be spread by accelerate, which is not used."""
+        if cluster.gpus_per_replica > 1:
+            raise ValueError(
+                f"gpus_per_replica is {cluster.gpus_per_replica:g}; allowed: up to 1, as a model is not spread over "
+                "several GPUs. Take a GPU with more memory, a smaller model, or model.dtype=bfloat16"
+            )
+        return cluster
+
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a TOML file and apply `key=value` overrides (dotted keys, TOML values; a bare word is a string).

@@ -51,7 +51,7 @@ def make_spec(config: RunConfig, source: Source) -> RunSpec:
     return RunSpec(
         model_slug=model_slug(config.model),
         dataset_slug=_dataset_slug(config.data),
-        inputs=_inputs(config, shards),
+        inputs={**_inputs(config, shards), **_layers_without_rows(config), **_stop_inputs(config)},
         units=units,
         queries=config.capture.queries,
         num_heads=count_heads(config),
@@ -119,6 +119,15 @@ def count_heads(config: RunConfig) -> int:
     return len(softmax_layers(text, config.capture.layers)) * text.num_attention_heads
 
 
+def _layers_without_rows(config: RunConfig) -> dict[str, str]:
+    """What `run.json` says of a decoder with other layers than softmax attention: these have no weights to be read."""
+    from rampipe.attention.layers import ranges, softmax_layers
+
+    text = _decoder_config(config)
+    others = sorted({*range(text.num_hidden_layers)} - {*softmax_layers(text)})
+    return {"layers_without_softmax_attention": ranges(others)} if others else {}
+
+
 def count_kv_heads(config: RunConfig) -> int | None:
     """kv_heads of a layer of the decoder, from the checkpoint's configuration alone; None where its layers differ."""
     from transformers.integrations.heterogeneity.configuration_utils import AmbiguousGlobalPerLayerAttributeError
@@ -180,3 +189,10 @@ def _inputs(config: RunConfig, shards: Sequence[Shard]) -> dict[str, Any]:
         "evidence": config.evidence.model_dump(mode="json"),
         "capture": {**capture, "batch_rule": BATCH_RULE},
     }
+
+
+def _stop_inputs(config: RunConfig) -> dict[str, Any]:
+    """What decides which units are read: a run that ends early is another run than one that reads everything."""
+    if config.stop.level is None:
+        return {}
+    return {"stop": {**config.stop.model_dump(mode="json"), **config.rank.model_dump(include={"metric", "k_frac"})}}

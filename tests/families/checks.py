@@ -22,6 +22,7 @@ from rampipe.models.replica import Replica
 from rampipe.models.tokens import overlap_frac
 from rampipe.trials.context import context_key
 from rampipe.trials.observe import observe
+from rampipe.trials.shared import find_contexts
 from rampipe.trials.statistics import plan_rows
 from rampipe.trials.trial import Trial
 from rampipe.types import QUERY_GROUPS, HeadId, Sample
@@ -62,21 +63,23 @@ def batch_difference(replica: Replica, samples: Sequence[Sample]) -> float:
 
 def sharing_difference(replica: Replica, samples: Sequence[Sample]) -> float:
     """Largest difference of masses between contexts read once and prompts read one by one."""
-    trials = [
-        Trial(
-            sample,
-            context_key(sample),
-            make_prompt(replica, sample),
-            make_prompt(replica, sample, question=NULL_QUESTION),
-        )
-        for sample in samples
-    ]
+    trials = [_make_trial(replica, sample) for sample in samples]
     shared, alone = (observe(replica, trials, config=CaptureConfig(share_context=share)) for share in (True, False))
     return max(
         float(abs(left.groups[group].mass - right.groups[group].mass).max())
         for left, right in zip(shared, alone, strict=True)
         for group in left.groups
     )
+
+
+def shares_contexts(replica: Replica, samples: Sequence[Sample]) -> bool:
+    """Whether any context of these is read once."""
+    return bool(find_contexts(replica, [_make_trial(replica, sample) for sample in samples]))
+
+
+def _make_trial(replica: Replica, sample: Sample) -> Trial:
+    null_prompt = make_prompt(replica, sample, question=NULL_QUESTION)
+    return Trial(sample, context_key(sample), make_prompt(replica, sample), null_prompt)
 
 
 def misplaced_tokens(replica: Replica, sample: Sample, *, image: int, boxes: Tensor | None = None) -> list[str]:
@@ -108,6 +111,13 @@ def misplaced_tokens(replica: Replica, sample: Sample, *, image: int, boxes: Ten
         if silent or noisy:
             found.append(f"part {part}: {silent} of {must.sum()} did not change, {noisy} of {(~may).sum()} did")
     return found
+
+
+def tokenizer_ids(replica: Replica, sample: Sample) -> list[int]:
+    """Ids that the tokenizer of a model of text makes of the message: one string, question last."""
+    message = "".join([*(part.text or "" for part in sample.context), sample.question])
+    turn = [{"role": "user", "content": message}]
+    return list(replica.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
 
 
 def processor_ids(processor, sample: Sample) -> list[int]:

@@ -59,7 +59,7 @@ def test_contexts_are_shared_exactly(replica, verified):
     ask = only_text if replica.vision is None else one_image
     samples = [ask(), ask(question="Where? Tell me more."), _unlike_samples(replica)[0]]
     assert checks.sharing_difference(replica, samples) < TOLERANCE
-    verified("shared context")
+    verified("shared context", "yes" if checks.shares_contexts(replica, samples) else "read one by one")
 
 
 @pytest.mark.parametrize("kind", ["one image", "several images", "video"])
@@ -78,8 +78,18 @@ def test_mirrored_boxes_are_noticed(replica, shown):
     assert checks.misplaced_tokens(replica, sample, image=0, boxes=boxes)
 
 
+def test_tokens_are_those_of_the_tokenizer(replica, verified):
+    if replica.vision is not None:
+        pytest.skip("has a processor")
+    sample = only_text()
+    assert checks.make_prompt(replica, sample).input_ids.tolist() == checks.tokenizer_ids(replica, sample)
+    verified("prompt", "yes")
+
+
 @pytest.mark.parametrize("kind", ["one image", "several images"])
 def test_tokens_are_those_of_the_familys_processor(builder, replica, shown, verified, kind):
+    if replica.vision is None:
+        pytest.skip("has no processor")
     sample = shown("prompt", kind)
     if builder.processor is None:
         verified("prompt", "no processor without torchvision")
