@@ -21,6 +21,7 @@ from rampipe.data.footers import UNREADABLE, Places, as_bytes, check_shard, open
 from rampipe.data.rows import parse_row
 from rampipe.data.source import ReadResult, Shard
 from rampipe.errors import DataError, SampleError
+from rampipe.tables.storage import refuse_credentials
 from rampipe.types import Sample
 
 _READ_ROWS = 16
@@ -36,6 +37,7 @@ class NativeSource:
     SCORE: ClassVar[str] = "exact_match"
 
     def __init__(self, config: DataConfig) -> None:
+        refuse_credentials(config.path)
         self._config = config
         self._known: dict[str, tuple[list[Any], Shard]] = {}
         try:

@@ -29,6 +29,7 @@ from rampipe.engine.events import (
     TaskFailed,
     Tick,
 )
+from rampipe.engine.exposure import refuse_exposed
 from rampipe.engine.failures import death_cause, failure_cause, is_job_level, raised_in_constructor, start_cause
 from rampipe.engine.placement import Node, count_replicas
 from rampipe.engine.progress import Progress
@@ -37,6 +38,7 @@ from rampipe.errors import ClusterError
 from rampipe.types import Unit
 
 TICK_S = 0.5
+GONE_TIMEOUT_S = 10.0
 DRAIN_POLL_S = 5.0
 OBJECT_STORE_BYTES = 128 << 20
 """Of a private cluster: only descriptions of units and commit records pass through it."""
@@ -166,9 +168,14 @@ class _Actors:
         return sorted([*events, *self._draining()], key=lambda event: isinstance(event, ActorDied))
 
     def close(self) -> None:
-        """End all actors."""
+        """End all actors, and wait until those that were at work are gone: nothing is published from here on."""
+        import ray
+
+        at_work = list(self._calls)
         for actor in list(self._handles):
             self._drop(actor)
+        if at_work:
+            ray.wait(at_work, num_returns=len(at_work), timeout=GONE_TIMEOUT_S)
 
     def _call(self, task: Task) -> None:
         handle, unit = self._handles.get(task.actor), self._units[task.unit]
@@ -264,16 +271,24 @@ def _joined_cluster() -> Generator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if "RAY_ADDRESS" in os.environ:
-            ray.init(**quiet)
+            context = ray.init(**quiet)
         else:
-            ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            context = ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         address = os.environ.get("RAY_ADDRESS", "a private cluster")
         raise ClusterError(f"Ray at {address} cannot be used: {str(error).splitlines()[0][:300]}") from error
     try:
+        if context.dashboard_url:
+            refuse_exposed(context.dashboard_url, has_token=_has_token())
         yield
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    return is_token_auth_enabled()
 
 
 def _nodes() -> list[Node]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from rampipe.engine.exposure import refuse_exposed
 from rampipe.engine.job import Job
 from rampipe.errors import ClusterError, ConfigError
 
@@ -40,9 +41,11 @@ def submit(job: Job, *, address: str | None = None, announce: Callable[[str], No
     """Submit `job` unless an attempt at it is waiting, running or done; say what was found and done.
 
     address: of the dashboard; else that of RAY_API_SERVER_ADDRESS, else port 8265 of this machine.
-    Raises ConfigError for an address that cannot be one, ClusterError when the cluster does not answer or refuses.
+    Raises ConfigError for an address that cannot be one, ClusterError when the cluster does not answer or refuses, or
+    is open to everybody.
     """
     address = job_address(address)
+    refuse_exposed(address, has_token=os.environ.get("RAY_AUTH_MODE", "").lower() == "token")
     with _one_line_errors(address):
         outcome = _submit(_client(address), job, address)
     for line in describe(outcome):

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from rampipe.errors import StorageError
+from rampipe.errors import ConfigError, StorageError, redact
 
 TMP_FOLDER = "_tmp"
 
@@ -74,6 +74,7 @@ class Storage(Protocol):
 
 def open_storage(uri: str) -> Storage:
     """A local path or `file://` URL, or a URL that fsspec knows, e.g. `s3://bucket/runs`. Touches nothing yet."""
+    refuse_credentials(uri)
     scheme = re.match(r"([a-z][a-z0-9+.-]+)://", uri)
     if scheme is None or scheme[1] == "file":
         from rampipe.tables.local import LocalStorage
@@ -82,6 +83,15 @@ def open_storage(uri: str) -> Storage:
     from rampipe.tables.object_store import ObjectStorage
 
     return ObjectStorage(uri)
+
+
+def refuse_credentials(uri: str) -> None:
+    """Raise ConfigError for an address that holds a user or a password: addresses are printed and shown."""
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        raise ConfigError(
+            f"{redact(uri)}: holds a user or a password. Give the address alone, and credentials by the environment or "
+            "the store's own files."
+        )
 
 
 def probe(storage: Storage) -> None:

@@ -6,10 +6,13 @@ import pickle
 
 import pytest
 
+from rampipe.config import DataConfig
+from rampipe.data import open_source
 from rampipe.engine.failures import failure_cause
 from rampipe.errors import ConfigError, RampipeError, SampleError, StorageError, redact
 from rampipe.tables.rows import SampleFailure, errors_table
 from rampipe.tables.run import RunSpec, create_run
+from rampipe.tables.storage import open_storage
 from tests.unit.tables.synthetic import spec
 
 SECRETS = {
@@ -63,6 +66,15 @@ def test_a_secret_is_left_out_of_run_json_and_the_run_can_still_be_resumed(tmp_p
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"[redacted]@bucket" in everything
     assert secret.encode() not in everything
+
+
+@pytest.mark.fault("B24")
+def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
+    for use in (open_storage, lambda uri: open_source(DataConfig(path=uri))):
+        with pytest.raises(ConfigError, match=r"s3://\[redacted\]@bucket/x: holds a user or a password") as caught:
+            use("s3://key:s3cret@bucket/x")
+        assert "s3cret" not in str(caught.value)
+    assert open_storage("s3://bucket/user@example.org/x").uri == "s3://bucket/user@example.org/x"
 
 
 @pytest.mark.parametrize(
