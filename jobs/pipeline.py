@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from jobs.ablate import Ablated, ablate_run, plan_ablation
 from jobs.command import add_run_flags, parser, run, run_config
 from jobs.speed import Sped, plan_speed, speed_run, speed_split
+from jobs.stopping import add_stop_flag, make_watch
 from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config
@@ -33,6 +34,7 @@ EXAMPLES = (
 
 def pipeline(arguments: argparse.Namespace) -> int:
     config = run_config(arguments)
+    watch = make_watch(config)
     check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
     if config.ablate.split is not None:
         ablation_config(config)
@@ -43,7 +45,7 @@ def pipeline(arguments: argparse.Namespace) -> int:
     if arguments.plan:
         plan_pipeline(config)
         return 0
-    outcome = run_capture(config)
+    outcome = run_capture(config, make_watch=watch)
     ranking = rank_run([outcome.run_uri], config.rank)
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
@@ -80,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pipeline", about="Capture, rank, ablate, time and report; finished stages are skipped.", examples=EXAMPLES
     )
     add_run_flags(made)
+    add_stop_flag(made)
     add_submit_flags(made)
     return run(pipeline, made, argv)
 

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rampipe.config import RunConfig
 from rampipe.data import open_source
 from rampipe.engine.plan import Estimate, estimate, make_spec
 from rampipe.engine.progress import Progress
 from rampipe.errors import IncompleteError
-from rampipe.tables.commit import CommitRecord, read_commits
+from rampipe.tables.commit import read_commits
 from rampipe.tables.finish import finish_run
 from rampipe.tables.run import Run, RunSpec, create_run
+from rampipe.tables.stop import stop_run
+from rampipe.tables.stopped import Stopped, read_stopped
 from rampipe.tables.storage import open_storage
+from rampipe.types import Unit
 
 Announce = Callable[[str], None]
 MakeWorker = Callable[[], tuple[Callable[..., Any], dict[str, Any]]]
 """The class of the actors and its arguments; called only when there is work."""
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Says when a capture has seen enough. order: ids of the planned units as they are to be worked on."""
+
+    @property
+    def order(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def is_certain(self) -> bool: ...  # noqa: D102
+
+    def add_unit(self, unit_id: int) -> None:
+        """A unit is committed."""
+        ...
+
+    def stopped(self) -> Stopped | None:
+        """What the run is cut to; None while every unit is needed."""
+        ...
+
+
+MakeWatch = Callable[[Run], Watch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +64,12 @@ def run_capture(
     plan_only: bool = False,
     announce: Announce = print,
     worker_class: Callable[..., Any] | None = None,
+    make_watch: MakeWatch | None = None,
 ) -> CaptureOutcome:
     """Plan, run what is not committed yet, and finish. Ray is not started when nothing is left.
 
-    plan_only: say what would be done, write nothing. worker_class: in place of `Worker`.
+    plan_only: say what would be done, write nothing. worker_class: in place of `Worker`. make_watch: of what ends the
+    capture early.
     Raises ClusterError when the work cannot be done, IncompleteError when more samples failed than
     `cluster.max_error_frac` allows; what is committed is kept in both cases.
     """
@@ -58,21 +84,32 @@ def run_capture(
         arguments = {"config": config, "run_uri": run.storage.uri, "fingerprint": run.fingerprint}
         return worker_class or Worker, arguments
 
-    return complete_run(config, run, worker=worker, announce=announce)
+    watch = None if make_watch is None or run.stopped is not None else make_watch(run)
+    return complete_run(config, run, worker=worker, announce=announce, watch=watch)
 
 
 def complete_run(
-    config: RunConfig, run: Run, *, worker: MakeWorker, announce: Announce, fresh_actors: bool = False
+    config: RunConfig,
+    run: Run,
+    *,
+    worker: MakeWorker,
+    announce: Announce,
+    fresh_actors: bool = False,
+    watch: Watch | None = None,
 ) -> CaptureOutcome:
     """Run the units of a run of any kind that are not committed yet, and finish it.
 
-    fresh_actors: a process of its own for every unit.
+    fresh_actors: a process of its own for every unit. watch: ends it with fewer units, which then are the run.
     """
     commits = read_commits(run.storage)
     todo = [unit for unit in run.units if unit.unit_id not in commits]
     announce(f"run {run.storage.uri}: {len(commits)} of {len(run.units)} units are done")
-    if todo:
-        _run_todo(config, run, commits, worker, fresh_actors=fresh_actors)
+    if todo and watch is None:
+        _run_todo(config, todo, worker, fresh_actors=fresh_actors)
+    elif todo and watch is not None:
+        run = _run_until_certain(config, run, {*commits}, worker, watch)
+    if run.stopped is not None:
+        announce(f"run {run.storage.uri}: {run.stopped.sentence}")
     success = finish_run(run)
     outcome = CaptureOutcome(
         run_uri=run.storage.uri,
@@ -89,13 +126,32 @@ def complete_run(
 
 
 def _run_todo(
-    config: RunConfig, run: Run, commits: Mapping[int, CommitRecord], worker: MakeWorker, *, fresh_actors: bool
+    config: RunConfig,
+    todo: Sequence[Unit],
+    worker: MakeWorker,
+    *,
+    fresh_actors: bool = False,
+    enough: Callable[[int], bool] | None = None,
 ) -> None:
     from rampipe.engine.cluster import run_units
 
-    todo = [unit for unit in run.units if unit.unit_id not in commits]
     with Progress(num_units=len(todo), num_samples=sum(unit.num_samples for unit in todo)) as progress:
-        run_units(config, todo, worker=worker, progress=progress, fresh_actors=fresh_actors)
+        run_units(config, todo, worker=worker, progress=progress, fresh_actors=fresh_actors, enough=enough)
+
+
+def _run_until_certain(config: RunConfig, run: Run, committed: set[int], worker: MakeWorker, watch: Watch) -> Run:
+    """Run units in the watch's order; returns the run, cut to what was needed."""
+    units = {unit.unit_id: unit for unit in run.units}
+
+    def enough(unit_id: int) -> bool:
+        watch.add_unit(unit_id)
+        return watch.is_certain
+
+    todo = [units[unit_id] for unit_id in watch.order if unit_id not in committed]
+    if not any(enough(unit_id) for unit_id in sorted(committed)):
+        _run_todo(config, todo, worker, enough=enough)
+    stopped = watch.stopped()
+    return run if stopped is None else stop_run(run, stopped)
 
 
 def _check_errors(outcome: CaptureOutcome, *, max_error_frac: float) -> None:
@@ -113,15 +169,18 @@ def _announce_plan(config: RunConfig, spec: RunSpec, announce: Announce) -> Capt
     commits = read_commits(storage)
     num_replicas = config.cluster.replicas if isinstance(config.cluster.replicas, int) else None
     left = estimate(spec, commits, num_replicas=num_replicas or 1)
-    announce(describe(spec, left, uri=storage.uri, num_replicas=num_replicas or 1))
+    stopped = read_stopped(storage)
+    text = describe(spec, left, uri=storage.uri, num_replicas=num_replicas or 1)
+    announce(text if stopped is None else f"run:     {storage.uri}\nunits:   {stopped.sentence}")
+    is_done = not left.num_units or stopped is not None
     return CaptureOutcome(
         run_uri=storage.uri,
         run_id=spec.run_id,
         num_ok=sum(commit.num_ok for commit in commits.values()),
         num_errors=sum(commit.num_errors for commit in commits.values()),
         num_units=len(spec.units),
-        skipped=not left.num_units,
-        complete=not left.num_units,
+        skipped=is_done,
+        complete=is_done,
     )
 
 

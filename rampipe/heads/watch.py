@@ -48,7 +48,7 @@ class StabilityWatch:
     """
 
     def __init__(self, run: Run, rank: RankConfig, stop: StopConfig) -> None:
-        self._level = _checked_level(rank, stop)
+        self._level = checked_level(rank, stop)
         self._run, self._rank, self._stop = run, rank, stop
         self._units = {unit.unit_id: unit for unit in run.units}
         self.order = tuple(sorted(self._units, key=lambda unit_id: _shuffled(unit_id, stop.seed)))
@@ -132,7 +132,8 @@ class StabilityWatch:
         return np.clip((total[measured] / count[measured] - low) / (high - low), 0.0, 1.0)
 
 
-def _checked_level(rank: RankConfig, stop: StopConfig) -> float:
+def checked_level(rank: RankConfig, stop: StopConfig) -> float:
+    """The level, when this metric can be stopped at. Raises ConfigError naming the key to change."""
     if stop.level is None:
         raise ConfigError("stop.level is not set. Pass --until-stable 0.95, or another probability.")
     if rank.metric not in BOUNDS:
