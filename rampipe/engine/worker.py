@@ -191,6 +191,7 @@ class Worker:
             {row: trial.num_tokens for row, trial in trials.items()},
             batch_tokens=self._config.capture.batch_tokens,
             context_of={row: key for row, trial in trials.items() if (key := self._shared_context(trial))},
+            kind_of={row: trial.prompt.stack_kind for row, trial in trials.items()},
         )
         for batch in batches:
             results = self._measure([trials[row] for row in batch])

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from rampipe.errors import ModelError
+from rampipe.errors import SampleError
 from rampipe.models.family import ImageTensors
 from rampipe.models.frames import process_frames
 from rampipe.models.tiles import tile_boxes
@@ -118,7 +118,7 @@ def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[s
 def _order(entry: ImageTensors, is_image_token: Bool[Tensor, " token"], per_tile: int) -> list[Tensor]:
     """Images and frames of one prompt in its order, which the lengths of runs of image tokens tell.
 
-    Raises ModelError where they do not: for an image of one tile beside a video.
+    Raises SampleError (stage encode) where they do not: for an image of one tile beside a video.
     """
     num_tiles = entry.get("num_patches", torch.zeros(0, dtype=torch.int64)).tolist()
     images = list(entry["pixel_values"].split(num_tiles)) if num_tiles else []
@@ -126,9 +126,11 @@ def _order(entry: ImageTensors, is_image_token: Bool[Tensor, " token"], per_tile
     if not images or not frames:
         return images or frames
     if 1 in num_tiles:
-        raise ModelError(
+        raise SampleError(
             "a prompt shows a video and an image of one tile, whose tokens look like those of a frame. "
-            "Show images and videos in separate samples, or larger images."
+            "Show images and videos in separate samples, or larger images. Sample skipped.",
+            stage="encode",
+            code="image_unsupported",
         )
     is_run, lengths = torch.unique_consecutive(is_image_token, return_counts=True)
     waiting = {True: iter(frames), False: iter(images)}

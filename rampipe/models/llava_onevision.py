@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from rampipe.errors import ModelError
 from rampipe.models.anyres import Tiling, base_boxes, count_tiles, stitched_boxes
 from rampipe.models.axis import blend_spans, cross, patch_spans, place_spans
 from rampipe.models.family import ImageTensors
@@ -109,14 +108,8 @@ def token_inputs(vision: Vision, input_ids: Int[Tensor, " token"]) -> dict[str, 
 def forward_inputs(model: Any, tensors: Sequence[ImageTensors], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tiles and sizes of all images of the batch, how many images each prompt has (several are not tiled), and videos.
 
-    Raises ModelError when videos of the batch differ in length, which the model cannot stack.
+    The model stacks videos, which therefore have one length: see `Prompt.stack_kind`.
     """
-    lengths = sorted({entry["pixel_values_videos"].shape[1] for entry in tensors if "pixel_values_videos" in entry})
-    if len(lengths) > 1:
-        raise ModelError(
-            f"a batch holds videos of {lengths[0]} and of {lengths[-1]} frames, and LLaVA-OneVision stacks equal ones. "
-            "Sample as many frames of each video, or set capture.batch_tokens=1, so that each prompt is its own batch."
-        )
     names = dict.fromkeys(name for entry in tensors for name in entry)
     return {name: torch.cat([entry[name] for entry in tensors if name in entry]) for name in names}
 

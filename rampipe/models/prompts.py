@@ -52,6 +52,11 @@ class Prompt:
         visual = self.visual_positions
         return self.question.start > 0 and (len(visual) == 0 or int(visual.max()) < self.question.start)
 
+    @property
+    def stack_kind(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Names and shapes of image tensors. Prompts of one kind can be stacked; videos of unequal length cannot."""
+        return tuple(sorted((name, tuple(tensor.shape[1:])) for name, tensor in self.images.items()))
+
     def query_positions(self, group: QueryGroup) -> range:
         """Rows of a group. Those of `answer` predict the answer's tokens, so each is one position earlier."""
         if group == "question":

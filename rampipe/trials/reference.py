@@ -26,7 +26,8 @@ def reference_means(replica: Replica, trials: Sequence[Trial], *, batch_tokens: 
 
     def batches() -> Iterator[tuple[dict[str, Any], Bool[Tensor, "batch query"]]]:
         lengths = {index: trial.prompt.num_prompt_tokens for index, trial in enumerate(trials)}
-        for indices in compose_batches(lengths, batch_tokens=batch_tokens):
+        kinds = {index: trial.prompt.stack_kind for index, trial in enumerate(trials)}
+        for indices in compose_batches(lengths, batch_tokens=batch_tokens, kind_of=kinds):
             batch = collate(replica, [without_answer(trials[index].prompt) for index in indices])
             yield batch.inputs, batch.inputs["attention_mask"].bool()
 

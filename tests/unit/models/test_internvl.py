@@ -9,7 +9,7 @@ import torch
 from transformers import GotOcr2ImageProcessorPil, InternVLConfig
 from transformers.models.internvl.processing_internvl import InternVLProcessor
 
-from rampipe.errors import ModelError
+from rampipe.errors import SampleError
 from rampipe.models import internvl
 from rampipe.models.vision import Vision
 from tests.unit.models.coordinates import CLOSE_PX, SIZES, coordinate_image, largest_error, read_cells
@@ -98,6 +98,6 @@ def test_images_and_frames_keep_the_order_of_the_prompt():
     inputs = internvl.forward_inputs(model, [{**images, **videos}, {}, images], {"input_ids": torch.stack([ids] * 3)})
     assert inputs["pixel_values"].tolist() == [0, 1, 2, 10, 11, 3, 4, 0, 1, 2, 3, 4]
     single = {**images, "num_patches": torch.tensor([4, 1])}
-    with pytest.raises(ModelError, match="one tile"):
+    with pytest.raises(SampleError, match="one tile"):
         internvl.forward_inputs(model, [{**single, **videos}], {"input_ids": ids[None]})
     assert internvl.forward_inputs(model, [{}], {"input_ids": ids[None]}) == {}

@@ -40,3 +40,10 @@ def test_rows_of_one_context_stay_together_and_count_once():
     assert compose_batches(lengths, batch_tokens=60, context_of=contexts) == [[1, 3], [4], [0, 2]]
     assert compose_batches(lengths, batch_tokens=62, context_of=contexts) == [[1, 3, 4], [0, 2]]
     assert compose_batches(lengths, batch_tokens=62) == [[1, 3], [2, 4], [0]]
+
+
+def test_rows_of_two_kinds_are_never_in_one_batch():
+    lengths = {0: 30, 1: 10, 2: 30, 3: 11}
+    kinds = {0: "16 frames", 1: "8 frames", 2: "16 frames", 3: "8 frames"}
+    assert compose_batches(lengths, batch_tokens=200, kind_of=kinds) == [[0, 2], [1, 3]]
+    assert compose_batches(lengths, batch_tokens=200) == [[1, 3, 0, 2]]
