@@ -18,6 +18,7 @@ from rampipe.models import (
     mistral3,
     qwen2_vl,
     qwen3_vl,
+    smolvlm,
     text,
 )
 from rampipe.models.family import Family
@@ -34,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     gemma3,
     gemma4,
     idefics3,
+    smolvlm,
     text,
 )
 

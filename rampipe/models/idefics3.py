@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM: tiles with their row and column in the text, and the whole image once more behind them."""
+"""Idefics3: tiles with their row and column in the text, and the whole image once more behind them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rampipe.models.family import ImageTensors
 from rampipe.models.tiles import tile_boxes
 from rampipe.models.vision import Vision
 
-MODEL_TYPES = ("idefics3", "smolvlm")
+MODEL_TYPES = ("idefics3",)
 VIDEO = False
 AROUND = "<fake_token_around_image>"
 WHOLE = "<global-img>"
@@ -42,7 +42,7 @@ def process_images(vision: Vision, images: Sequence[Image.Image]) -> dict[str, T
 
 def expand_placeholders(vision: Vision, tensors: ImageTensors) -> list[str]:
     """Each tile says where it is; a row of tiles is a line, and the whole image comes behind an empty one."""
-    tokens = vision.image_token * _side(vision.config) ** 2
+    tokens = vision.image_token * tile_tokens(vision.config) ** 2
     texts: list[str] = []
     for num_rows, num_columns in _tile_grids(tensors):
         lines = [
@@ -56,7 +56,7 @@ def expand_placeholders(vision: Vision, tensors: ImageTensors) -> list[str]:
 
 def visual_boxes(vision: Vision, tensors: ImageTensors, sizes: Sequence[tuple[int, int]]) -> list[Float[Tensor, "_ 4"]]:
     """Row by row within each tile, tiles row by row, the whole image last. Resizing distorts and crops nothing."""
-    side = _side(vision.config)
+    side = tile_tokens(vision.config)
     return [
         tile_boxes(size, (max(columns, 1), max(rows, 1)), tile_px=side, token_px=1, with_thumbnail=rows > 0)
         for size, (rows, columns) in zip(sizes, _tile_grids(tensors), strict=True)
@@ -79,7 +79,7 @@ def _tile_grids(tensors: ImageTensors) -> list[tuple[int, int]]:
     return list(zip(tensors["rows"].tolist(), tensors["cols"].tolist(), strict=True))
 
 
-def _side(model_config: Any) -> int:
+def tile_tokens(model_config: Any) -> int:
     """Tokens along one side of a tile: patches of `scale_factor` rows and columns are put into one."""
     vision_config = model_config.vision_config
     return int(vision_config.image_size) // int(vision_config.patch_size) // int(model_config.scale_factor)

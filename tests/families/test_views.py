@@ -6,12 +6,12 @@ import pytest
 
 from rampipe.errors import SampleError
 from rampipe.types import REGIONS, ContextPart, Evidence
-from tests.families import checks, gemma, glm, internvl, llava
+from tests.families import checks, gemma, glm, idefics, internvl, llava
 from tests.families.samples import make_sample, noise
 
 LLAVA, *_, ONEVISION = llava.BUILDERS
 INTERNVL = internvl.BUILDERS[0]
-GLM, GEMMA = glm.BUILDERS[0], gemma.BUILDERS[-1]
+GLM, GEMMA, SMOLVLM = glm.BUILDERS[0], gemma.BUILDERS[-1], idefics.BUILDERS[-1]
 IMAGE = ContextPart("image", image=0)
 
 
@@ -43,7 +43,7 @@ def test_evidence_is_found_in_every_view(replica):
     assert bool((boxes[:, 0] < 100).all() and (boxes[:, 2] > 90).all())
 
 
-@pytest.mark.parametrize("builder", [INTERNVL, ONEVISION, GLM, GEMMA], indirect=True, ids=str)
+@pytest.mark.parametrize("builder", [INTERNVL, ONEVISION, GLM, GEMMA, SMOLVLM], indirect=True, ids=str)
 @pytest.mark.parametrize("video_first", [True, False])
 def test_images_and_videos_in_one_prompt(replica, video_first):
     frames = [noise(96, 64, seed=index) for index in range(2)]
