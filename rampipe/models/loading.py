@@ -29,6 +29,7 @@ from rampipe.models.torchvision import hide_broken_torchvision
 __all__ = ["load_replica", "model_identity", "model_slug"]
 
 SHOWN_KEYS = 3
+ROPE_BY_LENGTH = ("longrope", "dynamic")
 
 
 def load_replica(config: ModelConfig, *, device: str | None = None, threads: int | None = None) -> Replica:
@@ -55,10 +56,24 @@ def load_replica(config: ModelConfig, *, device: str | None = None, threads: int
         family=family,
         vision=vision,
         device=place,
-        max_tokens=int(model.config.get_text_config().max_position_embeddings),
+        max_tokens=longest_context(model.config.get_text_config(decoder=True)),
         visual_token_ids=visual_token_ids(tokenizer, vision),
         control_tokens=control_tokens(tokenizer, vision),
     )
+
+
+def longest_context(text_config: Any) -> int:
+    """Tokens that a prompt may have.
+
+    Rotary frequencies of some types (`longrope`, `dynamic`) change for the whole batch when it is longer than the
+    context of pretraining: a prompt's result would depend on its neighbours. There prompts end with that context.
+    """
+    longest = int(text_config.max_position_embeddings)
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    for parameters in (rope, *(entry for entry in rope.values() if isinstance(entry, dict))):
+        if parameters.get("rope_type") in ROPE_BY_LENGTH:
+            longest = min(longest, int(parameters.get("original_max_position_embeddings") or longest))
+    return longest
 
 
 def _check_weight_files(folder: Path) -> None:

@@ -25,7 +25,7 @@ class Replica:
     vision: Vision | None
     device: torch.device
     max_tokens: int
-    """Longest context of the configuration (`max_position_embeddings`)."""
+    """Longest prompt, teacher-forced answer included: see `longest_context`."""
     visual_token_ids: tuple[int, ...]
     """Ids of the tokens that stand for visual tokens: of images, of videos. Empty for models of text."""
     control_tokens: tuple[str, ...]

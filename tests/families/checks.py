@@ -82,15 +82,15 @@ def _make_trial(replica: Replica, sample: Sample) -> Trial:
     return Trial(sample, context_key(sample), make_prompt(replica, sample), null_prompt)
 
 
-def misplaced_tokens(replica: Replica, sample: Sample, *, image: int, boxes: Tensor | None = None) -> list[str]:
+def misplaced_tokens(replica: Replica, sample: Sample, *, image: int, prompt: Prompt | None = None) -> list[str]:
     """Where the tokens that change with a part of an image are not those whose boxes lie there.
 
     With the vision tower's attention removed each patch sees itself alone. Parts are as large as single tokens.
-    boxes: in place of the prompt's own.
+    prompt: the sample's own, perhaps with other boxes or frames.
     """
     images = decode_images(sample, max_pixels=10**6)
-    prompt = encode(replica, sample, images, evidence=RULES)
-    placed = prompt.token_boxes if boxes is None else boxes
+    prompt = prompt or make_prompt(replica, sample)
+    placed = prompt.token_boxes
     is_shown = (prompt.token_frames == image).any(dim=1)
     before = _visual_inputs(replica, prompt)
     found: list[str] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from rampipe.errors import ConfigError, ModelError
 from rampipe.models.families import FAMILIES
 from tests.families import checks
 from tests.families.builders import BUILDERS
-from tests.families.samples import one_image, one_video, only_text, several_images
+from tests.families.samples import SIZES, one_image, one_video, only_text, several_images
 from tests.families.table import README, lines
 
 TOLERANCE = 1e-4
@@ -72,10 +74,18 @@ def test_tokens_change_with_the_pixels_in_their_boxes(replica, shown, verified, 
 
 def test_mirrored_boxes_are_noticed(replica, shown):
     sample = shown("boxes", "one image")
-    boxes = checks.make_prompt(replica, sample).token_boxes.clone()
-    width = boxes[:, 2].nan_to_num(0).max()
+    prompt = checks.make_prompt(replica, sample)
+    boxes, width = prompt.token_boxes.clone(), SIZES[0][0]
     boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-    assert checks.misplaced_tokens(replica, sample, image=0, boxes=boxes)
+    assert checks.misplaced_tokens(replica, sample, image=0, prompt=replace(prompt, token_boxes=boxes))
+
+
+def test_exchanged_frames_are_noticed(replica, shown):
+    sample = shown("boxes", "video")
+    prompt = checks.make_prompt(replica, sample)
+    last = int(prompt.token_frames.max())
+    frames = torch.where(prompt.token_frames < 0, -1, last - prompt.token_frames)
+    assert checks.misplaced_tokens(replica, sample, image=0, prompt=replace(prompt, token_frames=frames))
 
 
 def test_tokens_are_those_of_the_tokenizer(replica, verified):

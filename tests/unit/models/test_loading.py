@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Gemma3TextConfig, Phi3Config, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from rampipe.config import ModelConfig
 from rampipe.errors import ModelError
 from rampipe.models.families import FAMILIES, find_family
-from rampipe.models.loading import load_replica
+from rampipe.models.loading import load_replica, longest_context
 
 
 @pytest.fixture
@@ -174,6 +174,17 @@ def test_code_in_a_checkpoint_is_not_run(folder):
     except ModelError as error:
         assert "trust_remote_code" in str(error)
     assert not (folder / "ran").exists()
+
+
+def test_contexts_end_before_frequencies_depend_on_the_batch():
+    shape = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    lengths = {"max_position_embeddings": 2048, "original_max_position_embeddings": 256}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    long = Phi3Config(**shape, **lengths, rope_parameters={"rope_type": "longrope", "rope_theta": 1e4, **factors})
+    assert longest_context(long) == 256
+    assert longest_context(Phi3Config(**shape, **lengths)) == 2048
+    with_kinds = Gemma3TextConfig(max_position_embeddings=512)
+    assert longest_context(with_kinds) == 512
 
 
 def test_qwen2_5_vl_is_the_same_family(folder, tiny):
