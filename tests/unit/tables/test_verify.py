@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from rampipe.errors import StorageError
+from rampipe.tables.commit import commit_unit
 from rampipe.tables.finish import finish_run
+from rampipe.tables.parquet import read_metadata, to_bytes
 from rampipe.tables.read import open_run
 from rampipe.tables.repair import repair
 from rampipe.tables.rows import errors_table, head_stats_table, samples_table
 from rampipe.tables.rowset import RowSetHash
 from rampipe.tables.run import Run, create_run
 from rampipe.tables.verify import row_set_hash, verify
-from tests.unit.tables.synthetic import capture, commit, result, spec
+from tests.unit.tables.synthetic import PROVENANCE, capture, commit, result, spec
 
 Damage = Callable[[bytes], bytes]
 DAMAGES: dict[str, Damage] = {
@@ -152,3 +156,37 @@ def test_the_hash_sees_every_column_null_and_duplicates_but_not_the_order_of_row
         assert hash_of(changed(table, name, new.get(name, 0.5))) != hash_of(table), name
     zero, null = changed(table, "mass_evidence", 0.0), changed(table, "mass_evidence", None)
     assert hash_of(zero) != hash_of(null)
+
+
+@pytest.mark.fault("F17")
+def test_a_file_that_was_replaced_by_a_valid_one_is_found(run: Run) -> None:
+    """Right keys and metadata, its new size in the record, every page checksum right: only the hash tells."""
+    path, commit_file = "samples/unit-000001.parquet", "_commits/unit-000001.json"
+    changed = samples_table([replace(result(row), num_tokens=7) for row in range(4, 8)])
+    made = to_bytes(changed, metadata=read_metadata(run.storage.read(path)))
+    record = json.loads(run.storage.read(commit_file))
+    for file in record["files"]:
+        file["bytes"] = len(made) if file["path"] == path else file["bytes"]
+    run.storage.replace(path, made)
+    run.storage.replace(commit_file, json.dumps(record).encode())
+    problems = [problem for problem in verify(run.storage).problems if "_SUCCESS" not in problem]
+    assert len(problems) == 1
+    assert f"{path}: its bytes have changed since they were committed (sha256 differs)" in problems[0]
+
+
+def test_a_sample_in_two_units_is_found(tmp_path: Path) -> None:
+    """Each unit is right by itself; one of them was measured on rows of the other."""
+    run = create_run(str(tmp_path), spec())
+    for unit in run.units:
+        rows = range(4) if unit.unit_id == 1 else range(unit.row_start, unit.row_stop)
+        commit_unit(
+            run.storage,
+            fingerprint=run.fingerprint,
+            unit=unit,
+            results=[result(row) for row in rows],
+            failures=[],
+            provenance=PROVENANCE,
+        )
+    finish_run(run)
+    problems = verify(run.storage).problems
+    assert any("sample '../läufe/0': in unit 0 and in unit 1" in problem for problem in problems)
