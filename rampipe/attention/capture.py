@@ -64,7 +64,7 @@ def capture_attention(  # noqa: PLR0913 - what is read, where it lies, and how
             "statistics are exact to 1e-4. Call torch.set_float32_matmul_precision('highest')."
         )
     samples = group_rows(rows, regions, device=model.device, sequences=sequences)
-    chosen = choose_backend(backend, device=model.device, num_keys=regions.shape[1])(samples)
+    chosen = choose_backend(backend, num_keys=regions.shape[1])(samples)
     wanted = expected_layers(model, layers)
     recorder = Recorder(chosen, wanted=wanted, last=wanted[-1] if stop else None)
     needs_log_total = chosen.NEEDS_LOG_TOTAL

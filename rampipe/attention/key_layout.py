@@ -38,24 +38,39 @@ def lay_out_keys(call: AttentionCall, sample: SampleRows) -> KeyLayout:
 def _lay_out(call: AttentionCall, sample: SampleRows) -> KeyLayout:
     _check_extent(call, sample)
     num_keys, device = call.key.shape[2], call.query.device
-    bias = row_bias(call, sample.batch, position=sample.position.to(device), key=torch.arange(num_keys, device=device))
-    is_seen = (bias > HIDDEN / 2).flatten(0, 1).any(dim=0).cpu()
+    first = _first_doubtful_key(call, sample)
+    doubtful = torch.arange(first, num_keys, device=device)
+    bias = row_bias(call, sample.batch, position=sample.position.to(device), key=doubtful)
+    is_seen, is_biased = torch.ones(num_keys, dtype=torch.bool), torch.zeros(num_keys, dtype=torch.bool)
+    is_seen[first:] = (bias > HIDDEN / 2).flatten(0, 1).any(dim=0).cpu()
+    is_biased[first:] = (bias != 0).flatten(0, 1).any(dim=0).cpu()
     is_seen[0] |= not bool(is_seen.any())  # rows that see nothing are reported, not left out
     slots = sample.regions[len(sample.regions) - num_keys :].long()
     slots = torch.where(slots < 0, PADDING_SLOT, slots)
     place = torch.tensor(_PLACES).argsort()[slots].masked_fill(~is_seen, len(_PLACES))
-    order = place.argsort(stable=True)[: int(is_seen.sum())].to(device)
+    order = place.argsort(stable=True)[: int(is_seen.sum())]
     stops = torch.bincount(place[is_seen], minlength=len(_PLACES)).cumsum(0).tolist()
     spans = [Span(slot, start, stop) for slot, start, stop in zip(_PLACES, [0, *stops], stops, strict=False)]
-    bias = bias[..., order]
-    biased = (bias != 0).flatten(0, 1).any(dim=0).nonzero().flatten().tolist()
-    start = biased[0] if biased else 0
+    biased = is_biased[order].nonzero().flatten().tolist()
+    start = biased[0] if biased else len(order)
+    ordered_bias = None
+    if biased:
+        chosen = order[start:]
+        ordered_bias = bias[..., (chosen - first).clamp_(min=0).to(device)]
+        ordered_bias.masked_fill_((chosen < first).to(device), 0)
     return KeyLayout(
-        order=order,
+        order=order.to(device),
         spans=tuple(span for span in spans if span.stop > span.start),
-        bias=bias[..., start:].contiguous() if biased else None,
+        bias=ordered_bias,
         bias_start=start,
     )
+
+
+def _first_doubtful_key(call: AttentionCall, sample: SampleRows) -> int:
+    """Keys before it are seen by every row: under a causal mask alone those up to the first row's own."""
+    if call.mask is not None or call.sliding_window is not None or not call.causal:
+        return 0
+    return int(sample.position.min()) + call.key.shape[2] - call.query.shape[2] + 1
 
 
 def _check_extent(call: AttentionCall, sample: SampleRows) -> None:

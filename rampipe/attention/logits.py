@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_HALVES = (torch.bfloat16, torch.float16)
-
 
 @contextmanager
 def exact_products() -> Generator[None]:
@@ -28,25 +26,21 @@ def exact_products() -> Generator[None]:
         matmul.fp32_precision = before
 
 
-def as_factor(states: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Queries or keys as `scaled_logits` multiplies them: float32, but as they are on a GPU, which sums in float32."""
-    return states if states.is_cuda and states.dtype in _HALVES else states.float()
-
-
 def scaled_logits(
     query: Float[Tensor, "kv_head row dim"],
     key: Float[Tensor, "kv_head key dim"],
     *,
     scaling: float,
     holds_bfloat16: bool,
+    out: Float[Tensor, "kv_head row key"],
 ) -> Float[Tensor, "kv_head row key"]:
     """scaling times query times key, float32, each product as if of float32 numbers.
 
-    holds_bfloat16: whether all values of both are bfloat16 numbers, whatever their type.
+    query, key: float32, or on a GPU any type. holds_bfloat16: whether all their values are bfloat16 numbers, whatever
+    their type. out: float32 memory for the result, which a GPU may leave alone.
     """
     keys = key.transpose(1, 2)
-    if query.dtype in _HALVES:
+    if query.dtype != torch.float32:
         return torch.bmm(query, keys, out_dtype=torch.float32).mul_(scaling)
-    logits = query.new_empty(query.shape[0], query.shape[1], key.shape[1])
     with exact_products() if holds_bfloat16 and not query.is_cuda else nullcontext():
-        return torch.baddbmm(logits, query, keys, beta=0, alpha=scaling)
+        return torch.baddbmm(out, query, keys, beta=0, alpha=scaling, out=out)

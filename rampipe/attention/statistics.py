@@ -62,7 +62,7 @@ def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
     """Raises SampleError when a row or the keys lie outside of this call."""
     layout = lay_out_keys(call, sample)
     position = sample.position.to(call.query.device)
-    rows = call.query[sample.batch].index_select(1, position)
+    rows = call.query[sample.batch][:, position]  # index_select copies all of a query that is a transposed view
     return RowRead(
         layer=layer,
         sample=sample,
@@ -72,12 +72,14 @@ def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
         scaling=call.scaling,
         softcap=call.softcap,
         sinks=call.sinks,
-        log_total=None if call.log_total is None else call.log_total[sample.batch].index_select(1, position),
+        log_total=None if call.log_total is None else call.log_total[sample.batch][:, position],
     )
 
 
 def in_order_of_rows(samples: Sequence[SampleRows], parts: Sequence[LayerStatistics]) -> LayerStatistics:
     """One layer's statistics of all samples, rows in the order of `QueryRows`."""
+    if len(samples) == 1:
+        return parts[0]
     inverse = torch.cat([sample.row for sample in samples]).argsort().to(parts[0].mass.device)
 
     def joined(name: str) -> Any:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-import torch
-
 from rampipe.attention.backends.backend import Backend
 from rampipe.attention.backends.deferred import Deferred
 from rampipe.attention.backends.dense import Dense
@@ -20,11 +18,12 @@ BackendName = Literal["auto", "dense", "lse", "deferred"]
 BACKENDS: Mapping[str, type[Backend]] = MappingProxyType({"dense": Dense, "lse": LogSum, "deferred": Deferred})
 
 DEFERRED_KEYS = 4096
-"""Up to so many keys a GPU waits for launches more than it computes: an estimate, not measured on one."""
+"""Up to so many keys, many small steps between large ones cost more than they compute: on a CPU a fifth of the second
+pass at 4,096; on a GPU launches would, which is not measured."""
 
 
-def choose_backend(name: BackendName, *, device: torch.device, num_keys: int) -> type[Backend]:
-    """`auto`: deferred on a GPU for short prompts, dense elsewhere. Never lse, which gives fewer statistics."""
+def choose_backend(name: BackendName, *, num_keys: int) -> type[Backend]:
+    """`auto`: deferred for short prompts, dense for others. Never lse, which gives fewer statistics."""
     if name != "auto":
         return BACKENDS[name]
-    return Deferred if device.type == "cuda" and num_keys <= DEFERRED_KEYS else Dense
+    return Deferred if num_keys <= DEFERRED_KEYS else Dense

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rampipe.attention.backends.blocks import Scratch
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import SampleRows
 from rampipe.attention.statistics import LayerStatistics
@@ -20,6 +21,7 @@ class Backend(ABC):
     def __init__(self, samples: Sequence[SampleRows]) -> None:
         self.samples = samples
         self.layers: dict[int, LayerStatistics] = {}
+        self.scratch = Scratch()
 
     @abstractmethod
     def observe(self, layer: int, call: AttentionCall) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rampipe.attention.backends.backend import Backend
-from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, logit_blocks
+from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, Scratch, logit_blocks
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import LEARNED_SINK, PADDING_SLOT, KeyLayout
 from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
@@ -21,11 +21,11 @@ class Dense(Backend):
 
     def observe(self, layer: int, call: AttentionCall) -> None:
         """Compute one layer."""
-        parts = [all_statistics([read_rows(layer, call, sample)])[0] for sample in self.samples]
+        parts = [all_statistics([read_rows(layer, call, sample)], self.scratch)[0] for sample in self.samples]
         self.layers[layer] = in_order_of_rows(self.samples, parts)
 
 
-def all_statistics(reads: Sequence[RowRead]) -> list[LayerStatistics]:
+def all_statistics(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStatistics]:
     """Statistics of each of some reads with the same layout and shapes, such as layers of one model."""
     first = reads[0]
     num_heads, num_rows, device = len(reads) * first.num_heads, first.query.shape[2], first.query.device
@@ -33,21 +33,26 @@ def all_statistics(reads: Sequence[RowRead]) -> list[LayerStatistics]:
     mass = torch.empty(num_heads, num_rows, PADDING_SLOT, device=device)
     peak_evidence, entropy = torch.empty(2, num_heads, num_rows, device=device)
     hit = torch.empty(num_heads, num_rows, dtype=torch.bool, device=device)
-    for heads, rows, logits in logit_blocks(reads, first.layout):
-        found = _summarise(logits, first.layout, None if sinks is None else sinks[heads])
+    for heads, rows, logits in logit_blocks(reads, first.layout, scratch):
+        weights = scratch.take("weights", logits.shape, like=logits)
+        found = _summarise(logits, first.layout, None if sinks is None else sinks[heads], weights=weights)
         mass[heads, rows], peak_evidence[heads, rows], hit[heads, rows], entropy[heads, rows] = found
     parts = [slice(start, start + first.num_heads) for start in range(0, num_heads, first.num_heads)]
     return [LayerStatistics(mass[part], peak_evidence[part], hit[part], entropy[part]) for part in parts]
 
 
 def _summarise(
-    logits: Float[Tensor, "head row key"], layout: KeyLayout, sinks: Float[Tensor, " head"] | None
+    logits: Float[Tensor, "head row key"],
+    layout: KeyLayout,
+    sinks: Float[Tensor, " head"] | None,
+    *,
+    weights: Float[Tensor, "head row key"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """mass, peak_evidence, hit, entropy_nats of whole rows. Overwrites `logits`."""
+    """mass, peak_evidence, hit, entropy_nats of whole rows. Overwrites `logits`, and `weights` is memory for it."""
     evidence_peak = _largest(logits[..., : layout.num_evidence])
     other_peak = _largest(logits[..., layout.num_evidence :])
     peak = torch.maximum(evidence_peak, other_peak)
-    weights = logits.sub_(peak[..., None]).clamp_(min=LEAST_EXPONENT).exp()
+    torch.exp(logits.sub_(peak[..., None]).clamp_(min=LEAST_EXPONENT), out=weights)
     weight = weights.new_zeros(*weights.shape[:2], PADDING_SLOT + 1)
     for span in layout.spans:
         weight[..., span.slot] = weights[..., span.start : span.stop].sum(dim=-1)

@@ -8,6 +8,7 @@ from rampipe.config import RunConfig, load_config
 from rampipe.data import Shard, open_source
 from rampipe.engine.capture import run_capture
 from rampipe.engine.plan import count_heads, cut_units, estimate, make_spec
+from rampipe.errors import ConfigError
 from rampipe.tables.commit import CommitRecord
 from rampipe.testbed.checkpoint import weights_path
 from rampipe.testbed.dataset import write_samples
@@ -52,6 +53,15 @@ def test_a_limit_takes_the_first_samples(limit: int, rows: int, num_shards: int)
 
 def test_heads_are_counted_from_the_configuration(samples: Path) -> None:
     assert count_heads(make_config(samples)) == 6 * 16
+    assert count_heads(make_config(samples, "capture.layers=[5, 0, 5]")) == 2 * 16
+    with pytest.raises(ConfigError, match=r"capture\.layers = \[6\].*in layers 0-5"):
+        count_heads(make_config(samples, "capture.layers=[6]"))
+
+
+def test_one_set_of_layers_has_one_fingerprint(samples: Path) -> None:
+    asked = fingerprint(samples, "capture.layers=[1, 4]")
+    assert asked == fingerprint(samples, "capture.layers=[4, 1, 1]")
+    assert asked != fingerprint(samples)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,8 @@ def test_heads_are_counted_from_the_configuration(samples: Path) -> None:
         "evidence.min_overlap=0.5",
         'capture.queries=["last"]',
         "capture.calibrate=false",
+        "capture.backend=lse",
+        "capture.layers=[2]",
         "capture.unit_samples=4",
         "capture.batch_tokens=99",
         "capture.max_pixels=1000",

@@ -86,6 +86,7 @@ def masses(call, regions):
     rows = QueryRows(torch.zeros(2, dtype=torch.long), torch.tensor([1, 4]))
     backend = LogSum(group_rows(rows, regions, device=torch.device("cpu")))
     backend.observe(0, call)
+    backend.finish()
     return backend.layers[0].mass
 
 
@@ -121,6 +122,7 @@ def test_one_region_alone_and_no_evidence():
         regions = torch.full((1, 4), region, dtype=torch.int8)
         backend = LogSum(group_rows(QueryRows(torch.tensor([0]), torch.tensor([0])), regions, device=call.key.device))
         backend.observe(0, call)
+        backend.finish()
         assert backend.layers[0].mass[0, 0, region].item() == pytest.approx(1.0, abs=1e-6)
         assert backend.layers[0].peak_evidence.item() == pytest.approx(0.25 if region == 0 else 0.0, abs=1e-6)
 
@@ -136,5 +138,6 @@ def test_a_row_that_sees_nothing_is_not_a_number():
         regions = torch.tensor([[0, 6, 6, 3]], dtype=torch.int8)
         backend = LogSum(group_rows(QueryRows(torch.tensor([0]), torch.tensor([0])), regions, device=call.key.device))
         backend.observe(0, replace(call, log_total=torch.full((1, 1, 1), log_total)))
+        backend.finish()
         assert backend.layers[0].mass.isnan().all()
         assert backend.layers[0].peak_evidence.isnan().all()
