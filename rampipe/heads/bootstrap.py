@@ -7,6 +7,7 @@ of the data has no part in them, and another domain's data do not change a domai
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from rampipe.heads.classes import num_core, top_sets
 from rampipe.heads.draws import poisson_weights
 from rampipe.heads.scopes import Scope
 
+NUM_THREADS = 2
+"""Products use all cores by themselves; what is sorted and hashed beside them does not."""
 _DRAWS_AT_ONCE = 100
 """Bounds the weights in memory: 100 x clusters."""
 
@@ -43,11 +46,17 @@ def bootstrap(scope: Scope, config: RankConfig) -> Bootstrap:
         return Bootstrap(undefined, undefined, undefined)
     starts = range(0, config.bootstrap_samples, _DRAWS_AT_ONCE)
     chunks = [range(start, min(start + _DRAWS_AT_ONCE, config.bootstrap_samples)) for start in starts]
-    weights = (poisson_weights(scope.clusters, draws, seed=config.seed) for draws in chunks)
-    means = np.concatenate([scope.weighted_means(chunk) for chunk in weights])
+    size = num_core(config.k_frac, len(scope.heads))
+
+    def resample(draws: range) -> tuple[Float64[np.ndarray, "draw head"], Float64[np.ndarray, " head"]]:
+        drawn = scope.weighted_means(poisson_weights(scope.clusters, draws, seed=config.seed))
+        return drawn, top_sets(drawn, size).sum(axis=0)
+
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        found = list(threads.map(resample, chunks))
+    means, chosen = np.concatenate([drawn for drawn, _ in found]), np.sum([count for _, count in found], axis=0)
     drawn = ~np.isnan(means)
-    chosen = top_sets(means, num_core(config.k_frac, len(scope.heads)))
-    selection = np.divide(chosen.sum(axis=0), drawn.sum(axis=0), out=undefined.copy(), where=drawn.any(axis=0))
+    selection = np.divide(chosen, drawn.sum(axis=0), out=undefined.copy(), where=drawn.any(axis=0))
     low, high = _percentiles(means, config.confidence)
     return Bootstrap(low, high, selection)
 
