@@ -105,9 +105,9 @@ def complete_run(
     todo = [unit for unit in run.units if unit.unit_id not in commits]
     announce(f"run {run.storage.uri}: {len(commits)} of {len(run.units)} units are done")
     if todo and watch is None:
-        _run_todo(config, todo, worker, fresh_actors=fresh_actors)
+        _run_todo(config, todo, worker, announce=announce, fresh_actors=fresh_actors)
     elif todo and watch is not None:
-        run = _run_until_certain(config, run, {*commits}, worker, watch)
+        run = _run_until_certain(config, run, {*commits}, worker, watch, announce)
     if run.stopped is not None:
         announce(f"run {run.storage.uri}: {run.stopped.sentence}")
     success = finish_run(run)
@@ -130,6 +130,7 @@ def _run_todo(
     todo: Sequence[Unit],
     worker: MakeWorker,
     *,
+    announce: Announce,
     fresh_actors: bool = False,
     enough: Callable[[int], bool] | None = None,
 ) -> None:
@@ -137,9 +138,13 @@ def _run_todo(
 
     with Progress(num_units=len(todo), num_samples=sum(unit.num_samples for unit in todo)) as progress:
         run_units(config, todo, worker=worker, progress=progress, fresh_actors=fresh_actors, enough=enough)
+    if progress.device_busy_frac is not None:
+        announce(f"devices busy {progress.device_busy_frac:.0%} of the time in which units had them")
 
 
-def _run_until_certain(config: RunConfig, run: Run, committed: set[int], worker: MakeWorker, watch: Watch) -> Run:
+def _run_until_certain(
+    config: RunConfig, run: Run, committed: set[int], worker: MakeWorker, watch: Watch, announce: Announce
+) -> Run:
     """Run units in the watch's order; returns the run, cut to what was needed."""
     units = {unit.unit_id: unit for unit in run.units}
 
@@ -149,7 +154,7 @@ def _run_until_certain(config: RunConfig, run: Run, committed: set[int], worker:
 
     todo = [units[unit_id] for unit_id in watch.order if unit_id not in committed]
     if not any(enough(unit_id) for unit_id in sorted(committed)):
-        _run_todo(config, todo, worker, enough=enough)
+        _run_todo(config, todo, worker, announce=announce, enough=enough)
     stopped = watch.stopped()
     return run if stopped is None else stop_run(run, stopped)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,7 @@ def run_units(
         )
         rows = {unit.unit_id: range(unit.row_start, unit.row_stop) for unit in units}
         scheduler = Scheduler(rows, num_actors=num_replicas, limits=limits)
-        actors = _Actors(config, {unit.unit_id: unit for unit in units}, worker())
+        actors = _Actors(config, {unit.unit_id: unit for unit in units}, worker(), depth=scheduler.fleet.depth)
         try:
             _loop(scheduler, actors, progress, enough)
         finally:
@@ -95,6 +95,9 @@ def run_on_replica(config: RunConfig, function: Callable[..., Any], *arguments: 
 
 
 def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress, enough: Callable[[int], bool] | None) -> None:
+    from ray.util.metrics import Gauge
+
+    busy = Gauge("rampipe_device_busy_frac", description="Share of the devices' time in which they computed")
     actions = scheduler.start(time.monotonic())
     while True:
         for action in actions:
@@ -109,18 +112,31 @@ def _loop(scheduler: Scheduler, actors: _Actors, progress: Progress, enough: Cal
         actions = scheduler.handle_all([*events, Tick()], time.monotonic())
         for unit, task in answered.items():
             if scheduler.ledger.units[unit].done:
-                record = actors.records[task.task_id]
-                progress.add(num_ok=record["num_ok"], num_errors=record["num_errors"])
+                _count(progress, actors.records[task.task_id])
                 if enough is not None and enough(unit):
                     return
         actors.records.clear()
         progress.beat(num_replicas=scheduler.fleet.num_ready)
+        if progress.device_busy_frac is not None:
+            busy.set(progress.device_busy_frac)
+
+
+def _count(progress: Progress, record: Mapping[str, Any]) -> None:
+    """A commit record, which may be of an earlier job that timed nothing."""
+    progress.add(
+        num_ok=record["num_ok"],
+        num_errors=record["num_errors"],
+        forward_s=record.get("forward_s"),
+        device_s=record.get("seconds"),
+    )
 
 
 class _Actors:
     """Handles of the actors, the calls in flight, and what came of them, in the scheduler's words."""
 
-    def __init__(self, config: RunConfig, units: dict[int, Unit], worker: tuple[WorkerFactory, dict[str, Any]]) -> None:
+    def __init__(
+        self, config: RunConfig, units: dict[int, Unit], worker: tuple[WorkerFactory, dict[str, Any]], *, depth: int
+    ) -> None:
         import ray
 
         factory, self._arguments = worker
@@ -129,7 +145,7 @@ class _Actors:
             num_gpus=config.cluster.gpus_per_replica,
             max_restarts=0,
             max_task_retries=0,
-            max_concurrency=1,
+            max_concurrency=depth,
         )
         self._units = units
         self._handles: dict[int, Any] = {}

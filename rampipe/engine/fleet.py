@@ -11,17 +11,21 @@ from rampipe.engine.events import Task
 
 @dataclass(slots=True)
 class Member:
-    """One actor. It works on its tasks one after another, in order: only the first one runs."""
+    """One actor. It works on its tasks in order: the first one computes or commits, the second one is prepared.
+
+    alone: it takes nothing beside the task that it has.
+    """
 
     actor: int
     ready: bool = False
     draining: bool = False
+    alone: bool = False
     tasks: deque[Task] = field(default_factory=deque[Task])
     running_since_s: float = 0.0
 
     @property
     def running(self) -> Task | None:
-        """The task that occupies the actor: the one to blame when it dies."""
+        """The task that occupies the actor: the one to blame when it hangs or dies, if it is the only one."""
         return self.tasks[0] if self.tasks else None
 
 
@@ -29,7 +33,8 @@ class Fleet:
     """All living actors. Numbers are never used twice."""
 
     def __init__(self, *, depth: int) -> None:
-        self._depth = depth
+        self.depth = depth
+        """Tasks that an actor may have at once."""
         self._members: dict[int, Member] = {}
         self._num_started = 0
 
@@ -61,19 +66,28 @@ class Fleet:
         """Actors that are starting or ready and not about to go."""
         return sum(not member.draining for member in self._members.values())
 
-    def with_room(self) -> Member | None:
-        """The ready actor with the fewest tasks that can take one more."""
-        open_members = [m for m in self._members.values() if m.ready and not m.draining and len(m.tasks) < self._depth]
+    def with_room(self, *, alone: bool = False) -> Member | None:
+        """The ready actor with the fewest tasks that can take one more. alone: only one that has none."""
+        num_beside = 1 if alone else self.depth
+        open_members = [
+            member
+            for member in self._members.values()
+            if member.ready
+            and not member.draining
+            and len(member.tasks) < num_beside
+            and not (member.tasks and member.alone)
+        ]
         return min(open_members, key=lambda member: (len(member.tasks), member.actor), default=None)
 
     def idle(self) -> list[Member]:
         """Ready actors with nothing in flight."""
         return [m for m in self._members.values() if m.ready and not m.draining and not m.tasks]
 
-    def push(self, member: Member, task: Task, *, now_s: float) -> None:
+    def push(self, member: Member, task: Task, *, now_s: float, alone: bool) -> None:
         """Put a task behind those that the actor has."""
         if not member.tasks:
             member.running_since_s = now_s
+            member.alone = alone
         member.tasks.append(task)
 
     def pop(self, task: Task, *, now_s: float) -> float | None:

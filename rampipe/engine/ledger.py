@@ -15,12 +15,17 @@ MAX_ISOLATIONS = 2
 
 @dataclass(slots=True)
 class UnitState:
-    """One unit. `strikes`: attempts since the last isolation that ended badly while the unit was running."""
+    """One unit. `strikes`: attempts since the last isolation that ended badly, for certain because of the unit.
+
+    suspect: was there when an actor was lost that also had another unit. It runs alone from then on, so that the next
+    loss tells.
+    """
 
     rows: range
     done: bool = False
     attempts: int = 0
     strikes: int = 0
+    suspect: bool = False
     job_level_failures: int = 0
     num_isolations: int = 0
     skip: tuple[SkippedRow, ...] = ()
@@ -58,13 +63,19 @@ class Ledger:
         """Units that are not done."""
         return len(self.units) - self.num_done
 
-    def take(self) -> Work | None:
-        """The next piece of work that still matters."""
-        while self.waiting:
-            work = self.waiting.popleft()
-            if not self.units[work.unit].done:
-                return work
-        return None
+    def next(self) -> Work | None:
+        """The next piece of work that still matters; it goes on waiting until it is taken."""
+        while self.waiting and self.units[self.waiting[0].unit].done:
+            self.waiting.popleft()
+        return self.waiting[0] if self.waiting else None
+
+    def take(self) -> Work:
+        """What `next` gave."""
+        return self.waiting.popleft()
+
+    def runs_alone(self, work: Work) -> bool:
+        """Whether an actor may have nothing else: probes and suspects, whose losses must be theirs."""
+        return work.rows is not None or self.units[work.unit].suspect
 
     def complete(self, unit: int) -> bool:
         """A whole unit is committed. False when it was before: the first one wins."""

@@ -20,7 +20,7 @@ from rampipe.tables.schema import load_schema
 from rampipe.trials.scores import score_identity
 from rampipe.types import Unit
 
-BATCH_RULE = "windows of 4 x batch_tokens rows in order, within a window by length, a context once"
+BATCH_RULE = "windows of 4 x batch_tokens in order, up to a new context, within a window by length, a context once"
 """Part of the fingerprint: padding changes the last bits of a result, so who shares a batch must never change."""
 
 _TEXT_BYTES = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 def prefetch(
     items: Iterator[Item], function: Callable[[Item], Result], *, num_threads: int, num_ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """`function` of each item, in order; at most `num_ahead` results exist that were not taken yet.
 
     One thread reads `items`, `num_threads` call `function`. An error of either is raised where its result is taken.

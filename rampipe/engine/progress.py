@@ -32,6 +32,7 @@ class Progress:
         self._num_units, self._num_samples = num_units, num_samples
         self._units_done = self._samples_done = self._num_errors = 0
         self._num_replicas = 0
+        self._forward_s = self._device_s = 0.0
         self._started_s = self._last_line_s = self._clock()
         self._bar = self._make_bar() if self._stream.isatty() else None
 
@@ -48,12 +49,22 @@ class Progress:
         else:
             self._write_line()
 
-    def add(self, *, num_ok: int, num_errors: int) -> None:
-        """One more unit is committed."""
+    def add(
+        self, *, num_ok: int, num_errors: int, forward_s: float | None = None, device_s: float | None = None
+    ) -> None:
+        """One more unit is committed, after its device computed for `forward_s` of the `device_s` that it had it."""
+        if forward_s is not None and device_s is not None:
+            self._forward_s += forward_s
+            self._device_s += device_s
         self._units_done += 1
         self._samples_done += num_ok + num_errors
         self._num_errors += num_errors
         self.beat()
+
+    @property
+    def device_busy_frac(self) -> float | None:
+        """Share of the devices' time in which they computed, over all units so far; None until one was timed."""
+        return self._forward_s / self._device_s if self._device_s > 0 else None
 
     def beat(self, *, num_replicas: int | None = None) -> None:
         """Show the time that went by."""
@@ -66,10 +77,11 @@ class Progress:
             self._write_line()
 
     def state(self) -> dict[str, Any]:
-        """The numbers of one line. Rate and time left are null until a unit is done."""
+        """The numbers of one line. What is not known until a unit is done is null."""
         elapsed_s = self._clock() - self._started_s
         rate = self._samples_done / elapsed_s if self._samples_done and elapsed_s > 0 else None
         left = self._num_samples - self._samples_done
+        busy = self.device_busy_frac
         return {
             "units_done": self._units_done,
             "units": self._num_units,
@@ -78,6 +90,7 @@ class Progress:
             "errors": self._num_errors,
             "replicas": self._num_replicas,
             "samples_per_s": None if rate is None else round(rate, 2),
+            "device_busy_frac": None if busy is None else round(busy, 3),
             "seconds_left": None if rate is None else round(left / rate),
         }
 
@@ -100,4 +113,5 @@ class Progress:
     def _status(self) -> str:
         state = self.state()
         rate = "-" if state["samples_per_s"] is None else f"{state['samples_per_s']:.1f}"
-        return f"{rate} samples/s  {state['errors']} errors  {state['replicas']} replicas"
+        busy = "" if state["device_busy_frac"] is None else f"  device busy {state['device_busy_frac']:.0%}"
+        return f"{rate} samples/s  {state['errors']} errors  {state['replicas']} replicas{busy}"

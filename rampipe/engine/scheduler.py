@@ -1,9 +1,11 @@
 """Which actor does what: a state machine without I/O and without a clock. Time comes in with every event.
 
 Promises, for any order of deaths, hangs and late answers: every unit is committed exactly once in effect, or the job
-fails with a cause; nothing is tried without end; no ready actor idles while a unit waits. A unit that ended three
-attempts is searched for the rows that do it (`isolation`), then run once more without them, so that a unit is always
-committed at once. A unit that raises is treated the same; a failure that no sample can cause ends the job after three.
+fails with a cause; nothing is tried without end; no ready actor idles while a unit waits. Of two units that an actor
+had when it was lost either may be to blame: both run alone from then on, and only a loss alone counts. A unit that
+ended three attempts is searched for the rows that do it (`isolation`), then run once more without them, so that a unit
+is always committed at once. A unit that raises is treated the same; a failure that no sample can cause ends the job
+after three.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class Limits:
     start_timeout_s: float = 600.0
     min_straggler_s: float = 1.0
     depth: int = 2
-    """Tasks in flight per actor: one runs, the others hide the driver's latency."""
+    """Tasks in flight per actor: one computes while the other reads, encodes, commits or waits for the driver."""
     max_strikes: int = 3
     max_identical_starts: int = 2
     """Constructor failures with one cause that end the job."""
@@ -197,15 +199,18 @@ class Scheduler:
         return base_s * 2**strikes
 
     def _lose(self, actor: int, *, kind: FailureKind, cause: str, now_s: float) -> None:
-        """An actor is gone: blame what it was running, requeue all that it had."""
+        """An actor is gone: blame what it was running, or suspect all of it, and requeue it."""
         member = self.fleet.remove(actor)
         if member is None:
             return
         self._num_barren_deaths += 1
         if self.fleet.num_ready == 0:
             self._alone_since_s = now_s
-        if member.running is not None and not member.draining:
-            self.ledger.strike(Work(member.running.unit, member.running.rows), kind=kind, cause=cause)
+        if len(member.tasks) == 1 and not member.draining:
+            self.ledger.strike(Work(member.tasks[0].unit, member.tasks[0].rows), kind=kind, cause=cause)
+        elif not member.draining:
+            for task in member.tasks:
+                self.ledger.units[task.unit].suspect = True
         self._put_back(list(member.tasks))
         if self._num_barren_deaths > self.limits.max_barren_deaths(self._num_actors):
             self._fail(f"{self._num_barren_deaths} workers died without one finished task between them, last: {cause}")
@@ -231,11 +236,11 @@ class Scheduler:
             self._gave_up = True
             return [GiveUp(self.ledger.failure)]
         actions: list[Action] = [*self._start_actors()]
-        while self.ledger.waiting and (member := self.fleet.with_room()) is not None:
-            work = self.ledger.take()
-            if work is None:
+        while (work := self.ledger.next()) is not None:
+            member = self.fleet.with_room(alone=self.ledger.runs_alone(work))
+            if member is None:
                 break
-            actions.append(self._assign(member, work, now_s))
+            actions.append(self._assign(member, self.ledger.take(), now_s))
         if not self.ledger.waiting and not self.limits.fresh_actors:
             actions += self._copies(now_s)
         return actions
@@ -250,7 +255,7 @@ class Scheduler:
         skip = state.isolation.condemned if state.isolation is not None else state.skip
         task = Task(self._num_tasks, member.actor, work.unit, state.attempts, work.rows, skip)
         self._num_tasks += 1
-        self.fleet.push(member, task, now_s=now_s)
+        self.fleet.push(member, task, now_s=now_s, alone=self.ledger.runs_alone(work))
         return Assign(task)
 
     def _copies(self, now_s: float) -> list[Action]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, ClassVar
 
 from rampipe.config import RunConfig
 from rampipe.data import open_source
+from rampipe.engine.device import Turn
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.speed import PLAN_PATH
 from rampipe.engine.worker import Outcome, Worker, skip_error
@@ -36,18 +38,19 @@ class SpeedWorker(Worker):
         self._plan = plan_from_json(self._storage.read(PLAN_PATH), source=f"{run_uri}/{PLAN_PATH}")
         self._prompt = self._pattern()
 
-    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[Outcome]:
+    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> tuple[list[Outcome], Turn]:
         """Every length once, in order."""
         arm, skipped = self._plan.arm(unit.shard), {row.row: row for row in skip}
         outcomes = list[Outcome]()
-        for row in rows:
-            context_tokens = self._config.speed.context_tokens[row]
-            sample_id = timing_id(arm.arm_id, context_tokens)
-            if row in skipped:
-                outcomes.append(Outcome(row, sample_id, skip_error(sample_id, skipped[row])))
-            else:
-                outcomes.append(Outcome(row, sample_id, self._timed(arm, context_tokens)))
-        return outcomes
+        with self._device.turn(arrived_s=time.monotonic()) as turn, turn.forward():
+            for row in rows:
+                context_tokens = self._config.speed.context_tokens[row]
+                sample_id = timing_id(arm.arm_id, context_tokens)
+                if row in skipped:
+                    outcomes.append(Outcome(row, sample_id, skip_error(sample_id, skipped[row])))
+                else:
+                    outcomes.append(Outcome(row, sample_id, self._timed(arm, context_tokens)))
+        return outcomes, turn
 
     def _timed(self, arm: Arm, context_tokens: int) -> ArmTimings | SampleError:
         try:

@@ -1,13 +1,15 @@
 """One replica at work: a unit in, a commit record out. It knows nothing of Ray.
 
 The same unit gives the same bytes: batches are composed of the unit's own rows, whoever runs it and whenever.
+Two units may be run at once, each by a thread of its own: one computes while the other reads, encodes or commits.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +17,7 @@ import torch
 
 from rampipe.config import RunConfig
 from rampipe.data import ReadResult, open_source
+from rampipe.engine.device import Device, Turn
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.prefetch import prefetch
 from rampipe.errors import DataError, ModelError, SampleError
@@ -31,22 +34,12 @@ from rampipe.types import Sample, Unit
 
 hide_broken_torchvision()  # before transformers' modelling code, which the trials import
 
-from rampipe.trials.batches import compose_batches  # noqa: E402
+from rampipe.engine.windows import Prepared, Window, batches_of, cut_windows  # noqa: E402
 from rampipe.trials.context_images import ContextImages  # noqa: E402
 from rampipe.trials.measure import measure  # noqa: E402
 from rampipe.trials.trial import Trial, prepare  # noqa: E402
 
-WINDOW_BATCHES = 4
-"""Rows are prepared, in order, until they fill so many batches; those are then composed by length and measured while
-the next rows are prepared. More batches mean less padding and more memory."""
-
 _SKIP_CODES = {"died": "killed_worker", "hung": "hung_worker", "raised": "raised_in_worker"}
-
-
-class _Prepared(NamedTuple):
-    row: int
-    sample_id: str
-    trial: Trial | SampleError
 
 
 class Outcome(NamedTuple):
@@ -80,6 +73,8 @@ class Worker:
             config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica
         )
         self._images = ContextImages(self._replica, max_pixels=config.capture.max_pixels)
+        self._device = Device()
+        self._shares_context = self.SHARES_CONTEXT and config.capture.share_context
 
     def run_unit(self, unit: Unit, *, attempt: int, skip: Sequence[SkippedRow] = ()) -> dict[str, Any]:
         """Measure and commit a unit; returns its commit record. A unit that is committed already is not run again.
@@ -90,9 +85,8 @@ class Worker:
         committed = find_commit(self._storage, fingerprint=self._fingerprint, unit=unit)
         if committed is not None:
             return asdict(committed)
-        started_s = time.monotonic()
         self._check_shard(unit.shard)
-        outcomes = self._outcomes(unit, range(unit.row_start, unit.row_stop), skip)
+        outcomes, turn = self._outcomes(unit, range(unit.row_start, unit.row_stop), skip)
         self._check_shard(unit.shard)
         record = commit_unit(
             self._storage,
@@ -117,7 +111,9 @@ class Worker:
                 node=socket.gethostname(),
                 device=_device_name(self._replica.device),
                 versions=library_versions(),
-                seconds=time.monotonic() - started_s,
+                seconds=turn.seconds,
+                forward_s=turn.forward_s,
+                wait_s=turn.wait_s,
             ),
         )
         return asdict(record)
@@ -139,29 +135,33 @@ class Worker:
                 f"{planned}). Put the planned file back, or capture the new one as another run."
             )
 
-    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> list[Outcome]:
-        """Every row once, in order."""
-        outcomes, window = list[Outcome](), dict[int, _Prepared]()
-        num_tokens = dict[int | str, int]()
-        for prepared in self._prepare_all(unit, rows, skip):
-            if isinstance(prepared.trial, SampleError):
-                outcomes.append(Outcome(*prepared[:2], prepared.trial))
-                continue
-            window[prepared.row] = prepared
-            num_tokens[self._shared_context(prepared.trial) or prepared.row] = prepared.trial.num_tokens
-            if sum(num_tokens.values()) >= WINDOW_BATCHES * self._config.capture.batch_tokens:
-                outcomes += self._measure_window(window)
-                window, num_tokens = {}, {}
-        outcomes += self._measure_window(window)
-        return sorted(outcomes, key=lambda outcome: outcome.row)
+    def _outcomes(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> tuple[list[Outcome], Turn]:
+        """Every row once, in order, and the time that it took on the device."""
+        outcomes, arrived_s = list[Outcome](), time.monotonic()
+        with closing(self._windows(unit, rows, skip)) as windows:
+            window = next(windows, None)  # before it is our turn
+            with self._device.turn(arrived_s=arrived_s) as turn:
+                while window is not None:
+                    outcomes += self._measure_window(window, turn)
+                    window = next(windows, None)
+        return sorted(outcomes, key=lambda outcome: outcome.row), turn
 
-    def _prepare_all(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> Iterator[_Prepared]:
+    def _windows(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> Generator[Window]:
+        """The next window is prepared while one is measured."""
+        windows = cut_windows(
+            self._prepare_all(unit, rows, skip),
+            batch_tokens=self._config.capture.batch_tokens,
+            shares_context=self._shares_context,
+        )
+        return prefetch(windows, lambda window: window, num_threads=1, num_ahead=1)
+
+    def _prepare_all(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> Iterator[Prepared]:
         skipped = {row.row: row for row in skip}
 
-        def prepare_one(read: ReadResult) -> _Prepared:
+        def prepare_one(read: ReadResult) -> Prepared:
             if read.row in skipped:
-                return _Prepared(read.row, read.sample_id, skip_error(read.sample_id, skipped[read.row]))
-            return _Prepared(read.row, read.sample_id, self._prepare(read.sample))
+                return Prepared(read.row, read.sample_id, skip_error(read.sample_id, skipped[read.row]))
+            return Prepared(read.row, read.sample_id, self._prepare(read.sample))
 
         num_threads = max(1, int(self._config.cluster.cpus_per_replica))
         reads = self._source.read(unit.shard, rows.start, rows.stop)
@@ -179,25 +179,15 @@ class Worker:
         """A result, or the SampleError, of each trial of one batch."""
         return measure(self._replica, trials, config=self._config)
 
-    def _shared_context(self, trial: Trial) -> str | None:
-        """What is read once for all trials that have it."""
-        is_shared = self.SHARES_CONTEXT and self._config.capture.share_context and trial.prompt.begins_with_context
-        return trial.context_key if is_shared else None
-
-    def _measure_window(self, window: dict[int, _Prepared]) -> list[Outcome]:
-        trials = {row: item.trial for row, item in window.items() if isinstance(item.trial, Trial)}
-        outcomes = list[Outcome]()
-        batches = compose_batches(
-            {row: trial.num_tokens for row, trial in trials.items()},
-            batch_tokens=self._config.capture.batch_tokens,
-            context_of={row: key for row, trial in trials.items() if (key := self._shared_context(trial))},
-            kind_of={row: trial.prompt.stack_kind for row, trial in trials.items()},
+    def _measure_window(self, window: Window, turn: Turn) -> list[Outcome]:
+        outcomes = [Outcome(row.row, row.sample_id, row.trial) for row in window if isinstance(row.trial, SampleError)]
+        batches = batches_of(
+            window, batch_tokens=self._config.capture.batch_tokens, shares_context=self._shares_context
         )
         for batch in batches:
-            results = self._measure([trials[row] for row in batch])
-            outcomes += [
-                Outcome(row, window[row].sample_id, result) for row, result in zip(batch, results, strict=True)
-            ]
+            with turn.forward():
+                results = self._measure([row.trial for row in batch if isinstance(row.trial, Trial)])
+            outcomes += [Outcome(row.row, row.sample_id, result) for row, result in zip(batch, results, strict=True)]
         return outcomes
 
 

@@ -8,6 +8,7 @@ never disagree about the samples.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -75,27 +76,30 @@ def commit_unit(  # noqa: PLR0913 - a unit, all that it gave, and of which kind
     committed = find_commit(storage, fingerprint=fingerprint, unit=unit)
     if committed is not None:
         return committed
+    started_s = time.monotonic()
     _check_balance(unit, results, failures, kind)
     unit_files = _UnitFiles(storage, fingerprint, unit, kind)
-    for make in kind.tables.values():  # refuses bad values before anything is published
-        make(results)
+    tables = {name: make(results) for name, make in kind.tables.items()}  # refuses bad values before it publishes any
     failpoint("before_publish")
     errors = unit_files.publish("errors", errors_table(failures))
     failpoint("after_errors")
-    results = _follow(unit_files, results, errors.table)
+    kept = _follow(unit_files, results, errors.table)
+    if len(kept) < len(results):
+        tables = {name: make(kept) for name, make in kind.tables.items()}
     files, num_rows = [errors.file], 0
-    for name, make in kind.tables.items():
-        files.append(unit_files.publish(name, make(results)).file)
+    for name, table in tables.items():
+        files.append(unit_files.publish(name, table).file)
         num_rows = files[-1].rows
         failpoint(f"after_{name}")
     record = CommitRecord(
         unit_id=unit.unit_id,
         fingerprint=fingerprint,
         files=tuple(sorted(files, key=lambda file: file.path)),
-        num_ok=len(results),
+        num_ok=len(kept),
         num_errors=errors.file.rows,
         num_rows=num_rows,
         **asdict(provenance),
+        commit_s=time.monotonic() - started_s,
     )
     created = storage.publish(commit_path(unit), record.to_json())
     failpoint("after_commit")

@@ -27,18 +27,26 @@ class CommittedFile:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who computed a unit: recorded, never part of the fingerprint. `seconds`: wall time of the whole unit."""
+    """Who computed a unit, and how long it took: recorded, never part of the fingerprint.
+
+    seconds: for which it had its device: computing (`forward_s`), and waiting for rows or for the driver (`wait_s`).
+    None where that was not measured.
+    """
 
     attempt: int
     node: str
     device: str
     versions: Mapping[str, str]
     seconds: float
+    forward_s: float | None = None
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """What one unit gave. `num_rows`: rows of the table that its kind of run counts."""
+    """What one unit gave. `num_rows`: rows of the table that its kind of run counts. `commit_s`: seconds of writing its
+    tables, while the device computed the next unit.
+    """
 
     unit_id: int
     fingerprint: str
@@ -51,6 +59,9 @@ class CommitRecord:
     device: str
     versions: Mapping[str, str]
     seconds: float
+    forward_s: float | None = None
+    wait_s: float | None = None
+    commit_s: float | None = None
 
     def to_json(self) -> bytes:
         """The bytes of the commit file."""

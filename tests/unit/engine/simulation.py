@@ -78,7 +78,9 @@ class Faults:
 
 @dataclass
 class SimulatedActor:
-    """A process that works through its calls one by one. `epoch` makes events of an earlier call void."""
+    """A process that commits its calls one by one, while it reads what the second one needs: that may end or stop it
+    too. `epoch` makes events of an earlier call void.
+    """
 
     ready: bool = False
     draining: bool = False
@@ -104,6 +106,7 @@ class Simulation:
         self.faults = Faults.of_seed(self.rng, num_units * unit_rows)
         if large:
             self.faults.actors_per_node, self.faults.budget = 8, self.rng.choice([0, 10, self.num_actors // 8])
+        self.has_chance = self.faults.budget > 0 or self.faults.straggler_frac > 0 or large
         self.scheduler = scheduler_class(self.units, num_actors=self.num_actors, limits=LIMITS)
         self.now_s = 0.0
         self.actors: dict[int, SimulatedActor] = {}
@@ -259,14 +262,25 @@ class Simulation:
         self._expect(state.ready, f"task {task.task_id} on actor {task.actor}, which is not ready")
         self._expect(not state.draining, f"task {task.task_id} on a draining actor")
         self.assignments[task.unit] += task.rows is None
+        self._check_suspicion(task)
         state.calls.append(task)
         self._expect(len(state.calls) <= LIMITS.depth, f"actor {task.actor} holds {len(state.calls)} tasks")
         if len(state.calls) == 1:
             self._schedule_call(task.actor)
+        elif self._chance(0.5) and (outcome := self._outcome(task, may_fail=False)) in ("died", "hung"):
+            state.epoch += 1
+            if outcome == "died":
+                self._later(self.rng.uniform(0.1, 0.5), ("call", task.actor, state.epoch, outcome))
 
     def _expect(self, holds: bool, what: str) -> None:
         if not holds:
             raise InvariantError(what)
+
+    def _check_suspicion(self, task: Task) -> None:
+        """Where nothing happens by chance, only units with poison are searched."""
+        if task.rows is not None and not self.has_chance:
+            has_poison = any(row in self.faults.poison for row in self.units[task.unit])
+            self._expect(has_poison, f"unit {task.unit} is searched and has no poison")
 
     def _check_step(self) -> None:
         """No ready actor idles while a unit has no attempt anywhere."""

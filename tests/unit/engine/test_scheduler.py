@@ -44,11 +44,34 @@ def test_two_tasks_in_flight_and_the_next_one_when_one_is_done() -> None:
     assert [task.unit for task in assigned(scheduler.handle(TaskDone(tasks[0]), 1.0))] == [2]
 
 
-def test_a_dead_actor_is_replaced_and_only_its_running_unit_is_blamed() -> None:
-    scheduler, _ = started(2, 1)
+def strikes(scheduler: Scheduler) -> list[int]:
+    return [state.strikes for state in scheduler.ledger.units.values()]
+
+
+def test_a_dead_actor_is_replaced_and_of_two_units_neither_is_blamed() -> None:
+    scheduler, _ = started(3, 1)
     assert scheduler.handle(ActorDied(0, "killed"), 1.0) == [StartActor(1)]
-    assert [task.unit for task in assigned(scheduler.handle(ActorReady(1), 2.0))] == [0, 1]
-    assert [state.strikes for state in scheduler.ledger.units.values()] == [1, 0]
+    (alone,) = assigned(scheduler.handle(ActorReady(1), 2.0))
+    assert alone.unit == 0, "a suspect, and nothing beside it"
+    assert strikes(scheduler) == [0, 0, 0]
+    (other,) = assigned(scheduler.handle(TaskDone(alone), 3.0))
+    assert other.unit == 1
+    scheduler.handle(ActorDied(1, "killed"), 4.0)
+    assert strikes(scheduler) == [0, 1, 0], "alone, there is no doubt"
+    (again,) = assigned(scheduler.handle(ActorReady(2), 5.0))
+    assert [task.unit for task in assigned(scheduler.handle(TaskDone(again), 6.0))] == [2]
+
+
+def test_a_suspect_goes_to_an_idle_actor_while_others_stay_busy() -> None:
+    scheduler, tasks = started(6, 2)
+    assert [(task.actor, task.unit) for task in tasks] == [(0, 0), (0, 1), (1, 2), (1, 3)]
+    scheduler.handle(ActorDied(0, "killed"), 1.0)
+    assert assigned(scheduler.handle(TaskDone(tasks[2]), 2.0)) == [], "a suspect waits for an actor of its own"
+    (first,) = assigned(scheduler.handle(ActorReady(2), 3.0))
+    assert (first.actor, first.unit) == (2, 0)
+    (second,) = assigned(scheduler.handle(TaskDone(tasks[3]), 4.0))
+    assert (second.actor, second.unit) == (1, 1)
+    assert [task.unit for task in assigned(scheduler.handle(TaskDone(second), 5.0))] == [4, 5]
 
 
 def test_no_deadline_below_the_minimum_and_five_p95_above_it() -> None:
@@ -144,7 +167,8 @@ def test_a_unit_that_kills_three_actors_is_searched_without_committing() -> None
         scheduler.handle(ActorDied(actor, "killed"), 1.0)
         tasks = assigned(scheduler.handle(ActorReady(actor + 1), 2.0))
         task = tasks[0]
-    assert [probe.rows for probe in tasks] == [range(0, 2), range(2, 4)]
+    assert [probe.rows for probe in tasks] == [range(0, 2)], "a probe has its actor for itself"
+    assert [probe.rows for probe in assigned(scheduler.handle(TaskDone(task), 3.0))] == [range(2, 4)]
     assert not scheduler.finished
 
 

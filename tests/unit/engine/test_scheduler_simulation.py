@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from rampipe.engine.events import Event, Task, TaskDone
+from rampipe.engine.events import Event, FailureKind, Task, TaskDone
 from rampipe.engine.ledger import Ledger, Work
 from rampipe.engine.scheduler import Scheduler
 from tests.unit.engine.simulation import InvariantError, Simulation
@@ -89,6 +89,17 @@ class RetriesForever(Scheduler):
         self.ledger.max_strikes = 10**9
 
 
+class BlamesTheFirst(Scheduler):
+    """Of two units that an actor had when it was lost, blames the one that came first."""
+
+    def _lose(self, actor: int, *, kind: FailureKind, cause: str, now_s: float) -> None:
+        member = self.fleet.get(actor)
+        if member is not None and len(member.tasks) > 1 and not member.draining:
+            self.ledger.strike(Work(member.tasks[0].unit, member.tasks[0].rows), kind=kind, cause=cause)
+            member.draining = True
+        super()._lose(actor, kind=kind, cause=cause, now_s=now_s)
+
+
 class LeavesActorsIdle(Scheduler):
     """Leaves work in the queue although an actor is idle."""
 
@@ -105,6 +116,7 @@ BUGS = [
     IgnoresProbes,
     CountsProbesAsDone,
     RetriesForever,
+    BlamesTheFirst,
     LeavesActorsIdle,
 ]
 
@@ -128,3 +140,6 @@ def test_work_is_queued_once() -> None:
     ledger.put_back(Work(0))
     ledger.put_back(Work(0))
     assert list(ledger.waiting) == [Work(0)]
+    assert ledger.next() == Work(0)
+    ledger.complete(0)
+    assert ledger.next() is None

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,7 +18,7 @@ from rampipe.data import open_source
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.plan import make_spec
 from rampipe.engine.worker import Worker
-from rampipe.errors import DataError, ModelError, StorageError
+from rampipe.errors import DataError, ModelError, SampleError, StorageError
 from rampipe.tables.finish import finish_run
 from rampipe.tables.run import Run, create_run
 from rampipe.tables.shards import write_shards
@@ -21,6 +26,8 @@ from rampipe.tables.verify import row_set_hash
 from rampipe.testbed.checkpoint import weights_path
 from rampipe.testbed.dataset import write_samples
 from rampipe.testbed.samples import make_sample
+from rampipe.trials.trial import Trial
+from rampipe.types import Sample, Unit
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +125,69 @@ def test_a_context_is_shown_to_the_vision_tower_once_however_many_questions(shar
     worker._replica.model.model.visual.register_forward_hook(lambda *_: seen.append(1))
     assert worker.run_unit(run.units[0], attempt=1)["num_ok"] == 12
     assert (len(seen) == 1) == (share == "true")
+
+
+def test_smaller_batches_change_rounding_and_nothing_else(
+    done: tuple[Run, list[dict[str, Any]]], samples: Path, tmp_path: Path
+) -> None:
+    config = make_config(samples, "capture.batch_tokens=80")
+    run = make_run(config, tmp_path)
+    make_worker(config, run).run_unit(run.units[1], attempt=1)
+    ours, theirs = (pq.read_table(f"{of.storage.uri}/head_stats/unit-000001.parquet") for of in (run, done[0]))
+    assert ours.num_rows
+    for name in ours.column_names:
+        if pa.types.is_floating(ours.schema.field(name).type):
+            np.testing.assert_allclose(ours[name].to_numpy(), theirs[name].to_numpy(), atol=2e-5)
+        else:
+            assert ours[name].equals(theirs[name]), f"other order of {name}"
+    assert not ours["mass_evidence"].equals(theirs["mass_evidence"]), "the same batches: this test sees nothing"
+
+
+class MeetsHalfway(Worker):
+    """Computes the first unit only when the second one is prepared, and the second one when the first is committed."""
+
+    def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
+        super().__init__(config, run_uri=run_uri, fingerprint=fingerprint)
+        self.prepared, self.committed = threading.Semaphore(0), threading.Event()
+        self.num_measured = 0
+
+    def _prepare(self, sample: Sample | SampleError) -> Trial | SampleError:
+        self.prepared.release()
+        return super()._prepare(sample)
+
+    def _measure(self, trials: Sequence[Trial]) -> Sequence[Any]:
+        self.num_measured += 1
+        if self.num_measured == 1:
+            assert all(self.prepared.acquire(timeout=60) for _ in range(8)), "the second unit is not read meanwhile"
+        else:
+            assert self.committed.wait(timeout=60), "the first unit holds the device while it is committed"
+        return super()._measure(trials)
+
+
+def test_one_unit_computes_while_another_is_read_or_committed(
+    done: tuple[Run, list[dict[str, Any]]], samples: Path, tmp_path: Path
+) -> None:
+    config = make_config(samples)
+    run = make_run(config, tmp_path)
+    worker = MeetsHalfway(config, run_uri=run.storage.uri, fingerprint=run.fingerprint)
+
+    def first_to_come(unit: Unit) -> dict[str, Any]:
+        record = worker.run_unit(unit, attempt=1)
+        worker.committed.set()
+        return record
+
+    with ThreadPoolExecutor(2) as threads:
+        records = list(threads.map(first_to_come, run.units))
+    assert tables(run) == tables(done[0])
+    assert [record["num_ok"] for record in records] == [3, 4]
+
+
+def test_a_record_tells_computing_from_waiting(done: tuple[Run, list[dict[str, Any]]]) -> None:
+    for record in done[1]:
+        assert record["forward_s"] > 0
+        assert record["wait_s"] > 0
+        assert record["commit_s"] > 0
+        assert record["seconds"] == pytest.approx(record["forward_s"] + record["wait_s"])
 
 
 def test_a_committed_unit_is_returned_as_it_is(done: tuple[Run, list[dict[str, Any]]], samples: Path) -> None:

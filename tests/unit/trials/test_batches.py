@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from rampipe.trials.batches import compose_batches
+from rampipe.trials.batches import Context, compose_batches
 
 
 def test_fills_by_length_up_to_the_padded_budget():
@@ -34,11 +34,13 @@ def test_order_of_arrival_does_not_matter():
     assert compose_batches({**lengths, 0: 500}, batch_tokens=512) != expected
 
 
-def test_rows_of_one_context_stay_together_and_count_once():
+def test_rows_of_one_context_stay_together_and_their_context_counts_once():
     lengths = {0: 50, 1: 10, 2: 30, 3: 12, 4: 31}
-    contexts = {1: "a", 3: "a", 0: "b", 2: "b"}
-    assert compose_batches(lengths, batch_tokens=60, context_of=contexts) == [[1, 3], [4], [0, 2]]
-    assert compose_batches(lengths, batch_tokens=62, context_of=contexts) == [[1, 3, 4], [0, 2]]
+    contexts = {1: Context("a", 6), 3: Context("a", 6), 0: Context("b", 25), 2: Context("b", 25)}
+    # a: 6 + 4 + 6 = 16 tokens, row 4: 31, b: 25 + 25 + 5 = 55
+    assert compose_batches(lengths, batch_tokens=61, contexts=contexts) == [[1, 3], [4], [0, 2]]
+    assert compose_batches(lengths, batch_tokens=62, contexts=contexts) == [[1, 3, 4], [0, 2]]
+    assert compose_batches(lengths, batch_tokens=3 * 55, contexts=contexts) == [[1, 3, 4, 0, 2]]
     assert compose_batches(lengths, batch_tokens=62) == [[1, 3], [2, 4], [0]]
 
 
@@ -47,3 +49,9 @@ def test_rows_of_two_kinds_are_never_in_one_batch():
     kinds = {0: "16 frames", 1: "8 frames", 2: "16 frames", 3: "8 frames"}
     assert compose_batches(lengths, batch_tokens=200, kind_of=kinds) == [[0, 2], [1, 3]]
     assert compose_batches(lengths, batch_tokens=200) == [[1, 3, 0, 2]]
+
+
+def test_many_questions_on_a_context_are_paid_for():
+    lengths = dict.fromkeys(range(10), 30)
+    contexts = {row: Context("a", 20) for row in range(9)}
+    assert compose_batches(lengths, batch_tokens=60, contexts=contexts) == [[9], list(range(9))]
