@@ -143,8 +143,8 @@ def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
     extra = family.forward_inputs(replica.model, images, batch) if isinstance(family, VisionFamily) else {}
     regions = _pad([prompt.regions for prompt in prompts], width, value=PADDING_REGION)
     return Batch(
-        inputs={name: tensor.to(replica.device) for name, tensor in {**batch, **extra}.items()},
-        regions=regions.to(replica.device),
+        inputs={name: _transfer(tensor, replica.device) for name, tensor in {**batch, **extra}.items()},
+        regions=_transfer(regions, replica.device),
         offsets=tuple(width - length for length in lengths),
     )
 
@@ -166,6 +166,11 @@ def text_positions(beginnings: Batch, offset: Int[Tensor, "batch token"]) -> Int
     return (
         (highest.amax(dim=0) + 1 + offset).expand(given.shape[0], -1, -1) if given.ndim == 3 else highest + 1 + offset
     )
+
+
+def _transfer(tensor: Tensor, device: torch.device) -> Tensor:
+    """From pinned memory to a GPU, so that the CPU goes on meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _pad(rows: Sequence[Tensor], width: int, *, value: int) -> Tensor:

@@ -17,6 +17,7 @@ from rampipe.trials.memory import run_in_halves
 from rampipe.trials.shared import find_contexts, observe_shared
 from rampipe.trials.statistics import EVIDENCE, Groups, plan_rows, read_groups
 from rampipe.trials.trial import Trial
+from rampipe.trials.vision_once import see_images_once
 from rampipe.types import REGIONS, QueryGroup
 
 
@@ -52,7 +53,12 @@ def _observe_batch(
 
 
 def _observe_alone(replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig) -> list[Groups | SampleError]:
-    """Each prompt as a whole, the null prompts in a forward of their own."""
+    """Each prompt as a whole, the null prompts in a forward of their own, which shares the images of the first."""
+    with see_images_once(replica.model):
+        return _observe_both(replica, trials, config=config)
+
+
+def _observe_both(replica: Replica, trials: Sequence[Trial], *, config: CaptureConfig) -> list[Groups | SampleError]:
     measured = _capture(replica, [trial.prompt for trial in trials], config.queries, config=config)
     calibrated = [index for index, trial in enumerate(trials) if trial.null_prompt is not None]
     if calibrated:
