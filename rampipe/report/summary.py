@@ -93,6 +93,7 @@ def facts(sources: Sources) -> list[Fact]:
         Fact("run", run.run_id, mono=True),
         Fact("fingerprint", run.fingerprint, mono=True),
         Fact("created", run.created),
+        *([] if run.stopped is None else [Fact("ended early", run.stopped.sentence)]),
         Fact("devices", ", ".join(devices) or ABSENT),
         Fact("versions at start", ", ".join(f"{name} {version}" for name, version in sorted(run.versions.items()))),
         *(Fact(key, value, mono=True) for key, value in _flat(sources.ranking_from.get("rank", {}), "rank.")),

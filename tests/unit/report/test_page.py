@@ -14,6 +14,9 @@ from rampipe.errors import StorageError
 from rampipe.report.page import write_report
 from rampipe.report.sources import read_sources
 from rampipe.report.summary import warnings
+from rampipe.tables.finish import finish_run
+from rampipe.tables.stop import stop_run
+from rampipe.tables.stopped import Stopped
 from tests.unit.report.made_run import EVIL, PLANTED, Shape, make_run, publish_examples, rank
 from tests.unit.report.reading import Page
 
@@ -111,6 +114,16 @@ def test_a_partial_run_says_so_first(tmp_path: Path) -> None:
         "header"
     )
     assert shown.table("top")
+
+
+def test_a_run_that_was_ended_early_is_whole_and_says_why(tmp_path: Path) -> None:
+    run = make_run(tmp_path, Shape(num_committed=2))
+    stopped = Stopped(run.fingerprint, (0, 1), 16, 24, "ram", 0.1, 0.95, 0.0, "context", 16, ("0.1",))
+    finish_run(stop_run(run, stopped))
+    rank(run)
+    shown = read_page(write_report(run.storage.uri))
+    assert warnings(read_sources(run.storage.uri)) == []
+    assert "stopped after 16 of 24 samples (33.3% saved)" in shown.text("made")
 
 
 def test_a_ranking_of_fewer_rows_is_called_old(tmp_path: Path) -> None:
