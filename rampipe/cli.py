@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   rampipe verify runs/demo/<run_id>
   rampipe verify s3://bucket/runs/<run_id>
   rampipe repair runs/demo/<run_id>    # then run the capture again: only damaged units are computed
+  rampipe heads export runs/demo/<run_id> ours.json --format head_score
   rampipe data check samples/          # is every sample usable, and does its evidence lie where it should?
 
 exit codes: 0 fine, 1 unfinished or damaged, 2 the command line is wrong"""
@@ -30,6 +31,15 @@ DATA_EXAMPLES = """examples:
   rampipe data haystack SROIE/ packed-32k/ --source sroie --packed --tokens 32768 --model Qwen/Qwen2.5-VL-7B-Instruct
 
 exit codes: 0 every sample is usable, 1 some are not, 2 the dataset or the command line is wrong"""
+
+HEADS_EXAMPLES = """examples:
+  rampipe heads import RUN head_score/model.json --format head_score
+  rampipe heads import RUN full_attention_heads.tsv --format duo_attention --kv-heads 8 --name duo
+  rampipe heads export RUN ours.json --format qrhead
+An imported list is compared with the ranking by the next `python -m jobs.report RUN`. The line that is printed goes
+into [ablate] or [speed], with strategies = ["from_list"].
+
+exit codes: 0 done, 2 the list or the command line is wrong"""
 
 
 def verify(directory: str) -> int:
@@ -130,6 +140,46 @@ def _token_budget(arguments: argparse.Namespace) -> Any:
     return TokenBudget(arguments.tokens, TokenCounter(arguments.model))
 
 
+def heads_import(arguments: argparse.Namespace) -> int:
+    """Put a published list of heads beside the ranking of a run of the same model."""
+    from rampipe.heads.lists.run_lists import first_heads, import_list
+    from rampipe.tables.storage import open_storage
+
+    file = Path(arguments.file)
+    found = import_list(
+        open_storage(arguments.run),
+        _file_bytes(file),
+        format_id=arguments.format,
+        name=arguments.name or file.stem,
+        kv_heads=arguments.kv_heads,
+    )
+    shape, first = found.shape, first_heads(found, k_frac=arguments.k_frac)
+    print(f"imported: {len(found.scores)} heads, of {shape.num_layers} layers of {shape.num_heads}")
+    print(f"heads = {[str(head) for head in first]}")
+    return 0
+
+
+def heads_export(arguments: argparse.Namespace) -> int:
+    """Write the overall ranking of a run as a list that other projects read."""
+    from rampipe.heads.lists.run_lists import export_list
+    from rampipe.tables.storage import open_storage
+
+    data = export_list(open_storage(arguments.run), format_id=arguments.format, kv_heads=arguments.kv_heads)
+    try:
+        Path(arguments.file).write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"file {arguments.file}: cannot be written ({error.strerror}).") from None
+    print(f"exported: {arguments.file}")
+    return 0
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"file {path}: cannot be read ({error.strerror}). Pass an existing head list.") from None
+
+
 COMMANDS = (verify, status, repair)
 
 
@@ -166,6 +216,22 @@ def _add_data_commands(commands: Any) -> None:
     haystack.set_defaults(call=data_haystack)
 
 
+def _add_heads_commands(commands: Any) -> None:
+    heads = _add(commands, "heads", about="Exchange lists of heads with other projects.", epilog=HEADS_EXAMPLES)
+    made = heads.add_subparsers(dest="heads_command", metavar="COMMAND", required=True)
+    read = _add(made, "import", about=heads_import.__doc__, epilog=HEADS_EXAMPLES)
+    write = _add(made, "export", about=heads_export.__doc__, epilog=HEADS_EXAMPLES)
+    for command, call, what in ((read, heads_import, "the list"), (write, heads_export, "file to write")):
+        command.add_argument("run", metavar="RUN", help="folder or s3:// prefix of a ranked run")
+        command.add_argument("file", metavar="FILE", help=what)
+        command.add_argument("--format", required=True, metavar="NAME", help="head_score, duo_attention, qrhead, "
+                             "names or plain (docs/peers.md)")  # fmt: skip
+        command.add_argument("--kv-heads", type=_count, default=None, metavar="N", help="per layer, of the model")
+        command.set_defaults(call=call)
+    read.add_argument("--name", default=None, help="what the report calls it (default: the file's name)")
+    read.add_argument("--k-frac", type=float, default=0.05, metavar="F", help="share of heads to print (0.05)")
+
+
 def _count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: not 1 or more")
@@ -188,6 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         made.add_argument("directory", metavar="DIR", help="run folder or s3:// prefix")
         made.set_defaults(call=lambda arguments, command=command: command(arguments.directory))
     _add_data_commands(commands)
+    _add_heads_commands(commands)
     arguments = parser.parse_args(argv)
     try:
         return arguments.call(arguments)

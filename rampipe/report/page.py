@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from rampipe.errors import StorageError
 from rampipe.report import figures, summary
+from rampipe.report.agreement import agreement_section
 from rampipe.report.answers import answers_section
 from rampipe.report.domains import domains_section
 from rampipe.report.drawn import Drawn, drawn
@@ -91,6 +92,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
             top=_top(sources, ranked),
             domains=domains,
             stability=stability_section(sources),
+            agreement=agreement_section(sources),
             silencing=silencing,
             speed=speed,
             answers=answers,

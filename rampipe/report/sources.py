@@ -29,11 +29,14 @@ from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.tables.storage import Storage
 from rampipe.types import HeadId
 
-PAGE_VERSION = 5
+PAGE_VERSION = 6
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
 STAGES = ("ranking", "examples", "ablation", "speed", "asked")
 """Stages whose tables the page shows, in the order in which they are made."""
+
+LISTS = "lists"
+"""Folder of the head lists of others, in `files` by their paths."""
 
 ANSWERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "ablation": ("ablation", ("outcomes",), ("commits_sha256",)),
@@ -149,6 +152,7 @@ def read_sources(run_path: str) -> Sources:
     opened = open_run(run_path)
     storage = opened.run.storage
     paths = {f"{stage}/{name}": path for stage in STAGES for name, path in stage_files(storage, stage).items()}
+    paths |= {path: path for path in storage.list(LISTS) if path.endswith(".json")}
     made = {
         stage: _made_from(storage, stage) for stage in STAGES if any(path.startswith(f"{stage}/") for path in paths)
     }

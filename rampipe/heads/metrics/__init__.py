@@ -10,6 +10,8 @@ from rampipe.heads.metrics import (
     density,
     excess,
     hit,
+    hit_answer,
+    hit_density,
     lift,
     ram,
     ram_answer,
@@ -32,6 +34,8 @@ METRICS: tuple[Metric, ...] = (
     lift,
     excess,
     hit,
+    hit_answer,
+    hit_density,
 )
 
 
