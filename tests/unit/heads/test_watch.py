@@ -168,6 +168,19 @@ def test_the_first_stop_wins(tmp_path: Path) -> None:
     assert later.stopped == stopped == read_stopped(run.storage)
 
 
+def test_a_metric_that_may_be_negative_keeps_its_order(tmp_path: Path) -> None:
+    """One head gives the evidence as much without the question: it is not among the calibrated."""
+    null = np.full_like(MASSES, 0.02)
+    null[:, 3, 5] = MASSES[:, 3, 5]
+    run = open_ended(tmp_path, Study(MASSES, null=null))
+    watch = StabilityWatch(run, RankConfig(metric="ram_calibrated", k_frac=0.025), STOP)
+    for unit_id in watch.order:
+        watch.add_unit(unit_id)
+    stopped = watch.stopped()
+    assert stopped is not None
+    assert stopped.heads == ("1.2",)
+
+
 @pytest.mark.parametrize("metric", ["lift", "visual_share"])
 def test_metrics_without_known_bounds_are_refused(planted: Run, metric: str) -> None:
     assert metric not in BOUNDS
