@@ -226,7 +226,12 @@ def hybrid_attention(
 
 
 def check_plan(plan: HybridPlan, hybrid: HybridAttention) -> None:
-    """Raises ConfigError when a full head is not a head of the model."""
+    """Raises ConfigError when a full head is not a head of the model, ModelError when no layer can be restricted."""
+    if not hybrid.layers:
+        raise ModelError(
+            f"hybrid attention of a {hybrid.config.model_type}: every layer has a window of its own; needed: one that "
+            "sees every key. There is nothing to restrict."
+        )
     unknown = sorted(
         head for head in plan.full_heads if head.layer not in hybrid.layers or head.head >= hybrid.shape.num_heads
     )
@@ -240,5 +245,6 @@ def check_plan(plan: HybridPlan, hybrid: HybridAttention) -> None:
 def restrictable_layers(model: PreTrainedModel) -> list[int]:
     """Layers of the decoder that see every key: those with a window of their own have little left to save."""
     config = model.config.get_text_config(decoder=True)
-    layer_types = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    windowless = getattr(config, "sliding_window", None) is None
+    layer_types = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers * windowless
     return [layer for layer, kind in enumerate(layer_types) if kind == "full_attention"]

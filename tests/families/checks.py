@@ -11,19 +11,23 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rampipe.attention.capture import capture_attention
-from rampipe.attention.hybrid import hybrid_attention
+from rampipe.attention.hybrid import hybrid_attention, restrictable_layers
 from rampipe.attention.hybrid_plan import HybridPlan
 from rampipe.attention.mask import Silence, silence_heads
 from rampipe.attention.projections import attention_modules, output_projection
-from rampipe.config import CaptureConfig, EvidenceConfig
+from rampipe.config import CaptureConfig, EvidenceConfig, SpeedConfig
 from rampipe.models.images import decode_images
 from rampipe.models.prompts import NULL_QUESTION, Prompt, collate, encode
 from rampipe.models.replica import Replica
 from rampipe.models.tokens import overlap_frac
+from rampipe.tables.arms import Arm
+from rampipe.tables.timings import ArmTimings
 from rampipe.trials.context import context_key
 from rampipe.trials.observe import observe
 from rampipe.trials.shared import find_contexts
 from rampipe.trials.statistics import plan_rows
+from rampipe.trials.timing import time_arm
+from rampipe.trials.timing_prompt import stretch
 from rampipe.trials.trial import Trial
 from rampipe.types import QUERY_GROUPS, HeadId, Sample
 from tests.unit.attention.reference import eager_references, largest_difference
@@ -33,6 +37,7 @@ BLEED_FRAC, BLEED_PX = 0.3, 2.0
 """Resizing lets a pixel reach so far beyond a token's box: of its side, and of pixels that were enlarged."""
 TOUCHED_FRAC = 0.15
 """A token of whose box so much was changed must change."""
+NUM_TIMED = 200
 
 
 def make_prompt(replica: Replica, sample: Sample, **options) -> Prompt:
@@ -164,6 +169,16 @@ def hybrid_difference(replica: Replica, samples: Sequence[Sample], plan: HybridP
         cache = hybrid.new_cache(capacity_tokens=inputs["input_ids"].shape[1] + 8)
         restricted = replica.model.generate(**inputs, past_key_values=cache, **options)
     return max(float((left - right).abs().max()) for left, right in zip(dense.logits, restricted.logits, strict=True))
+
+
+def time_one_arm(replica: Replica, sample: Sample) -> ArmTimings:
+    """One head of the last layer that sees every key stays full."""
+    heads = (HeadId(restrictable_layers(replica.model)[-1], 0),)
+    arm = Arm("one", "top", "keep", "hybrid", "all", "query_head", "overall", 0.1, None, None, 1, 0.1, None, heads)
+    settings = {"sink_tokens": 4, "window_tokens": 16, "keep_text": False, "dense_below_tokens": 0}
+    config = SpeedConfig(context_tokens=(NUM_TIMED,), new_tokens=3, warmups=1, repeats=2)
+    prompt = stretch(make_prompt(replica, sample), context_tokens=NUM_TIMED)
+    return time_arm(replica, arm, settings=settings, config=config, prompt=prompt)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ CHECKS = (
     "prompt",
     "zero-ablation",
     "hybrid attention",
+    "speed",
 )
 
 

@@ -127,6 +127,16 @@ def test_hybrid_attention_that_keeps_all_is_dense(builder, replica, verified):
     return verified("hybrid attention")
 
 
+def test_arms_are_timed_with_caches_as_large_as_predicted(builder, replica, verified):
+    if builder.hybrid_refusal is not None:
+        verified("speed", "as hybrid attention")
+        pytest.skip(f"{builder} is not restricted")
+    timings = checks.time_one_arm(replica, _unlike_samples(replica)[-1])
+    for repetition in timings.repetitions:
+        assert repetition.cache_bytes == timings.predicted_cache_bytes < repetition.dense_cache_bytes
+    verified("speed")
+
+
 def test_the_model_is_back_as_it_was(replica):
     prompt = checks.make_prompt(replica, _unlike_samples(replica)[0])
     before = checks.logits_of(replica, prompt)

@@ -40,7 +40,13 @@ SMALL_WINDOW = {"sliding_window": 16, "layer_types": ["sliding_attention", "full
 
 BUILDERS = (
     Builder("Llama", "llama", partial(write_text, name="Llama")),
-    Builder("Mistral (sliding window)", "mistral", partial(write_text, name="Mistral", sliding_window=16)),
+    Builder("Mistral", "mistral", partial(write_text, name="Mistral", sliding_window=None)),
+    Builder(
+        "Mistral (sliding window)",
+        "mistral",
+        partial(write_text, name="Mistral", sliding_window=16),
+        hybrid_refusal="every layer has a window of its own",
+    ),
     Builder("Qwen2", "qwen2", partial(write_text, name="Qwen2")),
     Builder("Qwen3", "qwen3", partial(write_text, name="Qwen3", head_dim=16)),
     Builder(
