@@ -34,7 +34,7 @@ test-fast: install  ## without the tests that start Ray
 	$(BIN)/python -m pytest -m "not cluster and not faults"
 
 test-faults: install  ## every fault and bad input, 10,000 scheduler seeds; writes docs/reliability.md
-	$(BIN)/python -m pytest -m "fault or faults" --seeds 10000 --reliability-table docs/reliability.md
+	$(BIN)/python -m pytest tests -m "fault or faults" --seeds=10000 --reliability-table=docs/reliability.md
 
 mutate: install  ## take away each guard against loss: its test must fail
 	$(BIN)/python -m tests.faults.mutations

@@ -179,6 +179,7 @@ def open_run_dir(place: Storage | str) -> Run:
         intact, raw, inputs, about = False, {}, {}, {}
     if not intact:
         raise StorageError(f"{storage.uri}/{RUN_PATH}: damaged or edited: its inputs do not give its fingerprint.")
+    _refuse_other_schemas(raw, source=f"{storage.uri}/{RUN_PATH}")
     units = _read_plan(storage, fingerprint=raw["fingerprint"])
     if len(units) != about["num_units"]:
         raise StorageError(f"{storage.uri}/{PLAN_PATH}: {len(units)} units, {RUN_PATH} says {about['num_units']}.")
@@ -208,6 +209,19 @@ def _cut(units: tuple[Unit, ...], stopped: Stopped, *, fingerprint: str, source:
         )
     counted = {*stopped.unit_ids}
     return tuple(unit for unit in units if unit.unit_id in counted)
+
+
+def _refuse_other_schemas(raw: Mapping[str, Any], *, source: str) -> None:
+    """Tables of another version are not guessed at. Raises StorageError naming both versions."""
+    about = raw["inputs"]["run"]
+    read = dict(kind_of(num_arms=about.get("num_arms"), num_repeats=about.get("num_repeats")).schemas)
+    if about["schemas"] == read:
+        return
+    other = sorted({*about["schemas"].values()} - {*read.values()}) or sorted(about["schemas"].values())
+    raise StorageError(
+        f"{source}: the run was written by rampipe {raw['versions'].get('rampipe', 'unknown')} with tables {other}; "
+        f"this version reads {sorted(read.values())}. Read it with the version that wrote it, or capture it again."
+    )
 
 
 def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:

@@ -42,7 +42,7 @@ def committed(folder: Path) -> Committed:
     """Time of change and content of every commit and of every file that a commit names."""
     records = read_commits(open_storage(str(folder))).values()
     named = [folder / file.path for record in records for file in record.files]
-    paths = [*named, *(folder / "_commits").iterdir()]
+    paths = [*named, *(folder / "_commits").glob("*.json")]
     return {path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths}
 
 

@@ -50,10 +50,10 @@ def test_a_job_that_is_stopped_and_submitted_again(head: Head, sample_folder: Pa
     golden, out = golden_run(sample_folder, tmp_path / "golden"), tmp_path / "out"
     folder = half_done(head, "to-be-stopped", sample_folder, out, tmp_path / "faults")
     ray_job(head, "stop", "to-be-stopped")
-    wait_until(lambda: "STOPPED" in ray_job(head, "status", "to-be-stopped"), what="the job stops")
+    wait_until(lambda: "was stopped" in ray_job(head, "status", "to-be-stopped"), what="the job stops")
     before = committed(folder)
     submit(head, "again", sample_folder, out, tmp_path / "faults")
-    wait_until(lambda: "SUCCEEDED" in ray_job(head, "status", "again"), what="the job succeeds", timeout_s=240)
+    wait_until(lambda: "succeeded" in ray_job(head, "status", "again"), what="the job succeeds", timeout_s=240)
     check_same_rows(str(folder), golden, before)
 
 

@@ -100,7 +100,7 @@ def soak_once(samples: Path, out: Path, golden: str, rng: random.Random, tally: 
         if driver.returncode == 0 and folder is not None:
             check_same_rows(str(folder), golden, before)
             return
-        before = dict(committed(folder)) if folder is not None and (folder / "_commits").is_dir() else {}
+        before = dict(committed(folder)) if folder is not None else {}
 
 
 def main(argv: Sequence[str]) -> int:

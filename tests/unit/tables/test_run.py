@@ -7,6 +7,7 @@ import pytest
 
 from rampipe.errors import ConfigError, IncompleteError, StorageError
 from rampipe.tables.balance import balance
+from rampipe.tables.fingerprint import fingerprint
 from rampipe.tables.finish import finish_run, read_success
 from rampipe.tables.record import CommitRecord
 from rampipe.tables.run import create_run, open_run_dir
@@ -139,3 +140,14 @@ def test_an_edited_success_is_found(tmp_path: Path) -> None:
     run.storage.replace("_SUCCESS.json", run.storage.read("_SUCCESS.json").replace(b"unit-000001", b"unit-000009"))
     with pytest.raises(StorageError, match="damaged or edited"):
         read_success(run.storage)
+
+
+def test_a_run_of_another_schema_version_is_refused_by_name(tmp_path: Path) -> None:
+    run = create_run(str(tmp_path), spec())
+    content = json.loads(run.storage.read("run.json"))
+    content["inputs"]["run"]["schemas"]["head_stats"] = "head_stats.v9"
+    content["fingerprint"] = fingerprint(content["inputs"])
+    content["versions"]["rampipe"] = "9.9"
+    run.storage.replace("run.json", json.dumps(content).encode())
+    with pytest.raises(StorageError, match=r"by rampipe 9\.9 with tables \['head_stats\.v9'\]; this version reads"):
+        open_run_dir(run.storage)
