@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from rampipe.errors import ModelError
+from rampipe.errors import SampleError
 from rampipe.models.family import ImageTensors
 from rampipe.models.idefics3 import (
     AROUND,
@@ -119,7 +119,7 @@ def _in_order(
     """Tiles of images and frames of one prompt, as it shows them.
 
     Before each run of image tokens stands the place of a tile, or `<global-img>`, as before the last run of all: an
-    image has tiles and then that, a frame only that. Raises ModelError for an image without tiles beside a video.
+    image has tiles and then that, a frame only that. Raises SampleError for an image without tiles beside a video.
     """
     images: list[Tensor] = []
     if "rows" in entry:
@@ -130,9 +130,12 @@ def _in_order(
         yield from images or frames
         return
     if min(len(tiles) for tiles in images) == 1:
-        raise ModelError(
+        raise SampleError(
             "a prompt shows a video and an image of one tile, whose tokens look like those of a frame. "
-            "Show images and videos in separate samples, or set do_image_splitting in preprocessor_config.json."
+            "Show images and videos in separate samples, or set do_image_splitting in preprocessor_config.json. "
+            "Sample skipped.",
+            stage="encode",
+            code="image_unsupported",
         )
     starts = (is_image_token & ~is_image_token.roll(1)).nonzero().flatten()
     before = input_ids[starts - 1]

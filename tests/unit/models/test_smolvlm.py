@@ -10,7 +10,7 @@ from transformers import SmolVLMConfig, SmolVLMImageProcessorPil
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.video_utils import VideoMetadata
 
-from rampipe.errors import ModelError
+from rampipe.errors import SampleError
 from rampipe.models import idefics3, smolvlm
 from rampipe.models.vision import Vision
 from tests.unit.models.coordinates import SIZES, coordinate_image, largest_error, read_cells
@@ -99,5 +99,5 @@ def test_tiles_and_frames_are_put_in_the_order_of_the_prompt():
     assert order([0, 0, *image, *video]) == [0, 1, 2, 10, 11]
     assert order([0, 0, *video, *image]) == [10, 11, 0, 1, 2]
     whole = {**entry, "pixel_values": tiles[:, :1], "rows": torch.tensor([0]), "cols": torch.tensor([0])}
-    with pytest.raises(ModelError, match="an image of one tile"):
+    with pytest.raises(SampleError, match="an image of one tile"):
         smolvlm.forward_inputs(model, [whole], {"input_ids": torch.tensor([[0, 1, 9, 9, *video]])})
