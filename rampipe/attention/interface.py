@@ -132,7 +132,7 @@ def registry_entries() -> list[RegistryEntry]:
 def refuse_when_hidden(newcomer: str, reason: str) -> None:
     """Raises ModelError when what stands in the registry hides keys from heads, which `newcomer` would not know of."""
     for entry in registry_entries():
-        if not entry.is_observable:
+        if not isinstance(entry, ObservedAttention) and not entry.is_observable:
             raise ModelError(
                 f"{newcomer} within hybrid_attention ({type(entry).__name__} stands behind {entry.implementation!r}): "
                 f"{reason}. Allowed: one without the other. Leave `with hybrid_attention(...)` first."
