@@ -91,7 +91,7 @@ MUTATIONS = (
         "rampipe/tables/parquet.py",
         "page_checksum_verification=True",
         "page_checksum_verification=False",
-        "tests/unit/tables/test_parquet.py::test_a_flip_in_any_column_of_our_files_is_found",
+        "tests/unit/tables/test_parquet.py::test_a_flipped_bit_is_found_by_the_page_checksum_and_by_nothing_else",
     ),
     Mutation(
         "one sample is not in two units",

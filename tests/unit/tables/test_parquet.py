@@ -29,10 +29,12 @@ def flipped(data: bytes, place: int) -> bytes:
 
 
 def detected(data: bytes) -> bool:
+    """A table that is read with other values is what must not happen, so it does not count."""
     try:
-        return not parse(data, SCHEMA).equals(TABLE)
+        parse(data, SCHEMA)
     except (StorageError, DataError):
         return True
+    return False
 
 
 def test_what_is_written_is_read() -> None:
