@@ -36,12 +36,17 @@ def add_run_flags(made: argparse.ArgumentParser) -> None:
 
 def run_config(arguments: argparse.Namespace) -> RunConfig:
     """The configuration of a job's command line; flags win over the file."""
+    return load_config(arguments.config, run_overrides(arguments))
+
+
+def run_overrides(arguments: argparse.Namespace) -> list[str]:
+    """What a job's flags change."""
     overrides = [*arguments.overrides]
     if arguments.out is not None:
         overrides.append(f'out="{arguments.out}"')
     if arguments.limit is not None:
         overrides.append(f"data.limit={arguments.limit}")
-    return load_config(arguments.config, overrides)
+    return overrides
 
 
 def run(command: Command, made: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

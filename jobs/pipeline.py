@@ -8,9 +8,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from jobs.ablate import Ablated, ablate_run, plan_ablation
-from jobs.command import add_run_flags, parser, run, run_config
+from jobs.command import add_run_flags, parser, run, run_config, run_overrides
+from jobs.experiments import (
+    Experiment,
+    comparisons,
+    is_experiment,
+    load_experiments,
+    plan_lines,
+    read_shapes,
+    shape_of,
+)
 from jobs.speed import Sped, plan_speed, speed_run, speed_split
 from jobs.stopping import add_stop_flag, make_watch
 from jobs.submission import add_submit_flags, is_submitted
@@ -18,6 +28,8 @@ from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config
 from rampipe.engine.capture import run_capture
 from rampipe.engine.examples import write_asked, write_examples
+from rampipe.engine.rates import read_rates
+from rampipe.errors import ConfigError
 from rampipe.heads.claims import Claim, causal, claim_lines, fast, sparse
 from rampipe.heads.metrics import check_captured
 from rampipe.heads.rank import Ranking, current_ranking, rank_run
@@ -28,28 +40,70 @@ from rampipe.report.page import write_report
 EXAMPLES = (
     "python -m jobs.pipeline --config jobs/configs/demo.toml",
     "python -m jobs.pipeline --config my.toml --set model.path=Qwen/Qwen2.5-VL-7B-Instruct --limit 500",
+    "python -m jobs.pipeline --config jobs/configs/paper --plan --device 'NVIDIA H200'",
     "python -m jobs.pipeline --config my.toml --out s3://bucket/runs --submit",
 )
 
 
 def pipeline(arguments: argparse.Namespace) -> int:
+    if is_experiment(arguments.config):
+        return several(arguments)
     config = run_config(arguments)
-    watch = make_watch(config)
-    check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
-    if config.ablate.split is not None:
-        ablation_config(config)
-    if config.speed.split is not None:
-        speed_split(config)
+    check(config)
     if is_submitted(arguments, config, stage="pipeline"):
         return 0
     if arguments.plan:
         plan_pipeline(config)
         return 0
-    outcome = run_capture(config, make_watch=watch)
-    ranking = rank_run([outcome.run_uri], config.rank)
+    return 0 if run_stages(config)[1] else 1
+
+
+def several(arguments: argparse.Namespace) -> int:
+    """All runs of a file or folder, one after the other; what is finished is skipped."""
+    if arguments.submit:
+        raise ConfigError("--submit: several runs are one after the other here. Submit one configuration at a time.")
+    found = load_experiments(arguments.config, run_overrides(arguments))
+    if arguments.plan:
+        rates, folder = read_rates(Path(arguments.rates)), found[0].file.parent
+        shapes = read_shapes(folder)
+        for one in found:
+            print("\n".join(plan_lines(one, shape_of(one, shapes), rates, device=arguments.device)))
+        return 0
+    for one in found:
+        check(one.config)
+    uris: dict[Experiment, str] = {}
+    complete = True
+    for one in found:
+        print(f"experiment: {one.name}")
+        uris[one], is_complete = run_stages(one.config, ranked_on=one.ranked_on)
+        complete = complete and is_complete
+    for group in comparisons(found):
+        rank_run([uris[one] for one in group], group[0].config.rank)
+        print(f"compared: {' | '.join(one.name for one in group)}: {uris[group[0]]}/ranking/overlap.parquet")
+    return 0 if complete else 1
+
+
+def check(config: RunConfig) -> None:
+    """What can be known to be wrong before anything starts. Raises ConfigError."""
+    make_watch(config)
+    check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
+    if config.ablate.split is not None:
+        ablation_config(config)
+    if config.speed.split is not None:
+        speed_split(config)
+
+
+def run_stages(config: RunConfig, *, ranked_on: RunConfig | None = None) -> tuple[str, bool]:
+    """Every stage of one run; its folder, and whether nothing was left undone.
+
+    ranked_on: the configuration whose heads are chosen, where `config` only tries them on other data.
+    """
+    captured = ranked_on or config
+    outcome = run_capture(captured, make_watch=make_watch(captured))
+    ranking = rank_run([outcome.run_uri], captured.rank)
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
-    write_examples(config, outcome.run_uri, ranking.core_heads())
+    write_examples(captured, outcome.run_uri, ranking.core_heads())
     if ablated is not None:
         shown = shown_samples(outcome.run_uri)
         write_asked(config, outcome.run_uri, shown, ranking.core_heads(), split=config.ablate.split)
@@ -57,7 +111,7 @@ def pipeline(arguments: argparse.Namespace) -> int:
     print_summary(ranking)
     print(f"run: {outcome.run_uri}\nreport: {page}")
     print("\n".join(claim_lines(claims_of(ranking, ablated, sped))))
-    return 0 if all(stage is None or stage.complete for stage in (outcome, ablated, sped)) else 1
+    return outcome.run_uri, all(stage is None or stage.complete for stage in (outcome, ablated, sped))
 
 
 def claims_of(ranking: Ranking, ablated: Ablated | None, sped: Sped | None) -> list[Claim]:
@@ -82,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pipeline", about="Capture, rank, ablate, time and report; finished stages are skipped.", examples=EXAMPLES
     )
     add_run_flags(made)
+    made.add_argument("--device", default="NVIDIA H200", help="--plan of several runs: whose GPU-hours are told")
+    made.add_argument("--rates", default="benchmarks/rates.json", metavar="FILE", help="measured rates for --plan")
     add_stop_flag(made)
     add_submit_flags(made)
     return run(pipeline, made, argv)

@@ -246,6 +246,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
     Raises ConfigError, one line that names the key, the value seen, what is allowed and the nearest right key.
     """
     raw = _raw(path, overrides)
+    raw.pop("experiment", None)  # of jobs.pipeline, which runs one file with several models
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:

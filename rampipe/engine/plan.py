@@ -158,10 +158,11 @@ def estimate(spec: RunSpec, commits: Mapping[int, CommitRecord], *, num_replicas
         if commit.num_ok + commit.num_errors
     ]
     seconds = statistics.median(timed) * num_samples / num_replicas if timed and num_replicas else None
-    return Estimate(len(todo), num_samples, num_rows, num_rows * _row_bytes(), seconds)
+    return Estimate(len(todo), num_samples, num_rows, num_rows * row_bytes(), seconds)
 
 
-def _row_bytes() -> int:
+def row_bytes() -> int:
+    """Bytes of a row of head_stats before compression."""
     types = (column.type for column in load_schema("head_stats.v1").columns)
     return sum(kind.bit_width // 8 if str(kind) != "string" else _TEXT_BYTES for kind in types)
 
