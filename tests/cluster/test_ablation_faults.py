@@ -61,7 +61,7 @@ def test_answers_survive_a_killed_driver_and_then_a_killed_actor(
     config, run_uri = ablation_run(samples, tmp_path)
     (folder,) = Path(run_uri, FOLDER).iterdir()
     before = committed(folder)
-    assert len(before) == 2 * 3  # two of four units: a commit, outcomes and errors each
+    assert 3 <= len(before) < 4 * 3  # one unit at least, not all four: a commit, outcomes and errors each
 
     outcome = run_ablation(config, run_uri, PLAN, worker_class=ActorDiesOnce, announce=lambda text: None)
     assert (faults / "ablation-actor").exists()

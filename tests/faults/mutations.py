@@ -61,8 +61,8 @@ MUTATIONS = (
     Mutation(
         "the published errors decide which samples count",
         "rampipe/tables/commit.py",
-        "    results = _follow(unit_files, results, errors.table)\n",
-        "",
+        "    kept = _follow(unit_files, results, errors.table)\n",
+        "    kept = list(results)\n",
         "tests/unit/tables/test_commit.py::test_the_published_errors_decide_which_samples_are_measured",
     ),
     Mutation(

@@ -72,7 +72,8 @@ def test_a_prompt_can_be_cut_but_not_below_its_text(prompt):
 
 
 def test_text_alone_is_repeated_and_stays_text(prompt):
-    text = replace(prompt, visual_positions=prompt.visual_positions[:0], token_boxes=prompt.token_boxes[:0])
+    nothing = {name: getattr(prompt, name)[:0] for name in ("visual_positions", "token_boxes", "token_frames")}
+    text = replace(prompt, **nothing)
     found = stretch(text, context_tokens=2 * prompt.num_prompt_tokens)
     assert found.text_keys.all()
     assert torch.equal(found.input_ids[prompt.num_prompt_tokens :], prompt.input_ids[: prompt.num_prompt_tokens])
