@@ -1,7 +1,6 @@
 """Wall time of a capture job on one actor, after start-up, against the pure forwards of the same batches.
 
-python benchmarks/pipeline.py --shape testbed
-python benchmarks/pipeline.py --shape half-billion
+python benchmarks/pipeline.py --shapes testbed half-billion
 
 The job is a real one: Ray, reading, encoding, forwards, commits. Its time runs from the moment that the replica is
 loaded to the last commit. The forwards are timed in an actor of the same kind, where nothing else happens: everything
@@ -40,14 +39,15 @@ from rampipe.testbed.dataset import write_samples
 from rampipe.testbed.random_model import write_random_model
 from rampipe.types import ContextPart, Evidence, Sample, StoredImage, Unit
 
+SHAPES = ("testbed", "half-billion")
 HIDDEN, LAYERS, SIDE_PX = 896, 4, 560
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["testbed", "half-billion"], default="testbed")
-    parser.add_argument("--samples", type=int, help="512 of the testbed, or 24")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--samples", type=int, help="default: 512 of the testbed, 24 of the other")
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
@@ -133,33 +133,38 @@ def run(config: RunConfig, worker_class: Callable[..., Any], out: Path) -> Clock
     return clock
 
 
+def compare(shape: str, folder: Path, arguments: argparse.Namespace) -> None:
+    """The job and the forwards in turns."""
+    settings = [*prepare(shape, folder, arguments.samples), f"data.path={folder / 'samples'}"]
+    settings += ["data.split=select", "model.dtype=float32", "cluster.gpus_per_replica=0", "cluster.replicas=1"]
+    config = load_config(None, settings)
+    ratios = list[float]()
+    for repeat in range(arguments.repeats):
+        alone = run(config, ForwardsAlone, folder / f"alone-{repeat}")
+        job = run(config, Worker, folder / f"job-{repeat}")
+        wall_s = job.last_s - job.ready_s
+        ratios.append(wall_s / alone.forward_s)
+        print(
+            f"job {wall_s:.2f} s, forwards alone {alone.forward_s:.2f} s, in the job {job.forward_s:.2f} s, device "
+            f"busy {job.device_busy_frac:.1%}",
+            flush=True,
+        )
+    ratios.sort()
+    median = statistics.median(ratios)
+    print(f"{shape}: the job takes {median:.3f} x its forwards ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+
+
 def main() -> None:
-    """Measure what the command line names, the job and the forwards in turns."""
+    """Measure what the command line names."""
     arguments = parse()
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)  # of the actors, which import this file's classes
     import ray
 
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 << 20)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        settings = [*prepare(arguments.shape, folder, arguments.samples), f"data.path={folder / 'samples'}"]
-        settings += ["data.split=select", "model.dtype=float32", "cluster.gpus_per_replica=0", "cluster.replicas=1"]
-        config = load_config(None, settings)
-        ratios = list[float]()
-        for repeat in range(arguments.repeats):
-            alone = run(config, ForwardsAlone, folder / f"alone-{repeat}")
-            job = run(config, Worker, folder / f"job-{repeat}")
-            wall_s = job.last_s - job.ready_s
-            ratios.append(wall_s / alone.forward_s)
-            print(
-                f"job {wall_s:.2f} s, forwards alone {alone.forward_s:.2f} s, in the job {job.forward_s:.2f} s, device "
-                f"busy {job.device_busy_frac:.1%}",
-                flush=True,
-            )
-    ratios.sort()
-    median = statistics.median(ratios)
-    print(f"{arguments.shape}: the job takes {median:.3f} x its forwards ({ratios[0]:.3f} to {ratios[-1]:.3f})")
+    for shape in arguments.shapes:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(shape, Path(folder), arguments)
     ray.shutdown()
 
 
