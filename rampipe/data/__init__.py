@@ -12,6 +12,7 @@ from rampipe.data.longdocurl import LongDocUrlSource
 from rampipe.data.mlvu import MlvuSource
 from rampipe.data.mm_niah import MmNiahSource
 from rampipe.data.mmdocir import MmDocIrSource
+from rampipe.data.mmlongbench import MmLongBenchSource
 from rampipe.data.mmlongbench_doc import MmLongBenchDocSource
 from rampipe.data.mmneedle import MmNeedleSource
 from rampipe.data.native import NativeSource
@@ -35,6 +36,7 @@ SOURCES: tuple[type[Source], ...] = (
     RefCocogSource,
     MmDocIrSource,
     MmNiahSource,
+    MmLongBenchSource,
     VisualHaystacksSource,
     MmNeedleSource,
     SlideVqaSource,

@@ -2,7 +2,7 @@
 
 Source: huggingface.co/datasets/OpenGVLab/MM-NIAH (arXiv 2406.07230), `mm_niah_<split>/annotations/<task>.jsonl` with
 `mm_niah_<split>/images.tar.gz` unpacked to `mm_niah_<split>/images/`. Layout: `README.md` and
-`shells/data/mm_niah.json` of github.com/OpenGVLab/MM-NIAH. MMLongBench's version has other files and is not read.
+`shells/data/mm_niah.json` of github.com/OpenGVLab/MM-NIAH. MMLongBench's version has other files: `mmlongbench`.
 Licence: MIT; documents are OBELICS'. Size: 3,114 questions in val (18 GB of images), 17,787 in test (44 GB).
 Evidence: a text needle is its characters in the context, wherever they stand; an image needle is its whole image. Only
 a needle whose path the context shows can be placed: one that was pasted into another image has no evidence here.
@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from rampipe.data.interleaved import SLOT, find_images, find_texts, interleave, name_images, name_slots
 from rampipe.data.listed import Entry, Line, ListedSource
-from rampipe.data.options import INSTRUCTION, with_options
+from rampipe.data.options import BRIEF, INSTRUCTION, with_options
 from rampipe.data.text_files import read_lines
-from rampipe.types import ContextPart, Evidence, Sample, StoredImage
-
-_SLOT = "<image>"
-_BRIEF = "Answer the question using a single word or phrase."
+from rampipe.types import Sample, StoredImage
 
 
 class MmNiahSource(ListedSource):
@@ -57,14 +54,16 @@ class MmNiahSource(ListedSource):
     def as_sample(self, entry: Entry, images: tuple[StoredImage, ...]) -> Sample:
         """Document, then the images that question and options show, then the question: it has no place for images."""
         line, meta = entry.line, entry.line["meta"]
-        document = list(_parts(line["context"]))
+        document = list(interleave(line["context"]))
         num_shown = sum(part.kind == "image" for part in document)
-        num_asked = line["question"].count(_SLOT)
+        num_asked = line["question"].count(SLOT)
         if num_shown + num_asked != len(line["images_list"]):
             raise ValueError(f"{num_shown + num_asked} places for {len(line['images_list'])} images")
-        asked = _named(range(num_shown, num_shown + num_asked), "Image", [str(index + 1) for index in range(num_asked)])
+        asked = name_images(
+            range(num_shown, num_shown + num_asked), "Image", [str(index + 1) for index in range(num_asked)]
+        )
         options = range(len(line["images_list"]), len(images))
-        offered = _named(options, "Option", string.ascii_uppercase[: len(options)])
+        offered = name_images(options, "Option", string.ascii_uppercase[: len(options)])
         return Sample(
             sample_id=entry.sample_id,
             domain=line["task"],
@@ -73,33 +72,18 @@ class MmNiahSource(ListedSource):
             question=_question(line),
             answers=_answers(line),
             choices=_choices(meta),
-            evidence=(*_texts(document, meta), *_images(line, num_shown)),
+            evidence=(
+                *find_texts(document, meta.get("needles") or ()),
+                *find_images(line["images_list"][:num_shown], meta.get("needles") or ()),
+            ),
         )
 
 
-def _parts(text: str) -> Iterator[ContextPart]:
-    """Text and images of a document in order; image n is the n-th slot."""
-    for index, piece in enumerate(text.split(_SLOT)):
-        if index:
-            yield ContextPart(kind="image", image=index - 1)
-        if piece:
-            yield ContextPart(kind="text", text=piece)
-
-
-def _named(images: range, word: str, names: Sequence[str]) -> Iterator[ContextPart]:
-    """Each image behind a line with its name."""
-    for image, name in zip(images, names, strict=True):
-        yield ContextPart(kind="text", text=f"\n{word} {name}: ")
-        yield ContextPart(kind="image", image=image)
-
-
 def _question(line: Line) -> str:
-    question = line["question"]
-    for index in range(question.count(_SLOT)):
-        question = question.replace(_SLOT, f"Image {index + 1}", 1)
+    question = name_slots(line["question"])
     if line["meta"].get("choices"):
         return with_options(question, line["meta"]["choices"])
-    return f"{question}\n{INSTRUCTION if line['meta'].get('choices_image_path') else _BRIEF}"
+    return f"{question}\n{INSTRUCTION if line['meta'].get('choices_image_path') else BRIEF}"
 
 
 def _choices(meta: Any) -> tuple[str, ...] | None:
@@ -117,19 +101,3 @@ def _answers(line: Line) -> tuple[str, ...]:
     if meta.get("choices") or meta.get("choices_image_path"):
         return (string.ascii_uppercase[int(answer)],)
     return (json.dumps(answer) if isinstance(answer, list) else str(answer),)
-
-
-def _texts(document: Sequence[ContextPart], meta: Any) -> Iterator[Evidence]:
-    for needle in meta.get("needles") or ():
-        for index, part in enumerate(document):
-            start = part.text.find(needle) if part.text and isinstance(needle, str) and needle else -1
-            while part.text and start >= 0:
-                yield Evidence(kind="text", part=index, start=start, stop=start + len(needle))
-                start = part.text.find(needle, start + len(needle))
-
-
-def _images(line: Line, num_shown: int) -> Iterator[Evidence]:
-    needles = {needle for needle in line["meta"].get("needles") or () if isinstance(needle, str)}
-    for index, name in enumerate(line["images_list"][:num_shown]):
-        if name in needles:
-            yield Evidence(kind="image", image=index)

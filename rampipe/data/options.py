@@ -6,6 +6,7 @@ import string
 from collections.abc import Sequence
 
 INSTRUCTION = "Answer with the option's letter from the given choices directly."
+BRIEF = "Answer the question using a single word or phrase."
 
 
 def with_options(question: str, options: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from tests.unit.data import (
     test_mlvu,
     test_mm_niah,
     test_mmdocir,
+    test_mmlongbench,
     test_mmlongbench_doc,
     test_mmneedle,
     test_plain_vqa,
@@ -61,6 +62,7 @@ LAYOUTS: Mapping[str, Callable[[Path], object]] = {
         folder, second=[test_mmdocir.question(page_id=[2], layout_mapping=[])]
     ),
     "mm_niah": _mm_niah,
+    "mmlongbench": lambda folder: test_mmlongbench.write(folder, [test_mmlongbench.image_line()] * COUNT),
     "visual_haystacks": lambda folder: test_visual_haystacks.write(
         folder, [test_visual_haystacks.entry(number) for number in range(COUNT)]
     ),
@@ -90,6 +92,7 @@ SPLITS: Mapping[str, str] = {
     **dict.fromkeys(("docvqa", "textvqa"), "validation"),
     **dict.fromkeys(("boundingdocs", "chartqa"), "test"),
     **dict.fromkeys(("mmdocir", "mmlongbench_doc"), "evaluation"),
+    "mmlongbench": "mm_niah_retrieval-image/32k",
     "visual_haystacks": "single_needle/VHs_small/7",
     "mmneedle": "2_2_2",
     "slidevqa": "dev",
