@@ -158,8 +158,16 @@ class OneShardIsSlow(LightWorker):
 class TakesItsTime(LightWorker):
     """Long enough that something can happen while it works."""
 
+    seconds = 0.2
+
     def before_sample(self, sample: Sample) -> None:
-        time.sleep(0.2)
+        time.sleep(self.seconds)
+
+
+class TakesHalfASecond(TakesItsTime):
+    """Long enough that a few thousand samples last for minutes."""
+
+    seconds = 0.5
 
 
 class HoldsOnce(LightWorker):

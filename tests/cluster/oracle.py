@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +18,7 @@ from tests.cluster.conftest import make_config
 from tests.cluster.light_worker import LightWorker
 
 KEY = ["sample_id", "query", "layer", "head"]
-Committed = Mapping[Path, tuple[int, str]]
+Committed = dict[Path, tuple[int, str]]
 
 
 def golden_run(sample_folder: Path, out: Path, *overrides: str) -> str:

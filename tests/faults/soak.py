@@ -1,7 +1,8 @@
-"""Random kills of actors and drivers every few seconds, until the time is over; then the rows must be the golden ones.
+"""Random kills of actors, nodes and drivers every few seconds until the time is over; then the rows must be golden.
 
-`python -m tests.faults.soak --minutes 60`: capture after capture of the same samples on a private Ray each, by the
-light worker. Memory of drivers and actors is written down; docs/reliability.md gets the figures.
+`python -m tests.faults.soak --minutes 60`: run after run of the same samples, each on several real raylets, by the
+light worker. Nothing waits by the clock: a run may take as long as its drivers bring commits, and fails when ten in a
+row bring none. docs/reliability.md gets the figures.
 """
 
 from __future__ import annotations
@@ -9,119 +10,98 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
+from rampipe.tables.storage import open_storage
+from rampipe.tables.verify import row_set_hash
 from rampipe.testbed.dataset import write_samples
 from tests.cluster.light_worker import FAULT_FOLDER
 from tests.cluster.oracle import Committed, check_same_rows, check_untouched, committed, golden_run
-from tests.cluster.processes import ROOT, start_driver
+from tests.cluster.processes import ROOT
+from tests.faults.disturb import Disturber
 from tests.faults.document import write_section
+from tests.faults.tally import Tally
 
-ACTOR = "ray::TakesItsTime"
 SETTINGS = ("capture.unit_samples=4", "cluster.min_deadline_s=20")
+MAX_BARREN_DRIVERS = 10
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_period_ms": "1000",
+    "HF_HUB_OFFLINE": "1",
+}
 
 
-@dataclass
-class Tally:
-    """What was done and seen. Memory in MiB, the largest of each kind by round."""
+class Soak:
+    """All runs share the samples and the golden run."""
 
-    runs: int = 0
-    samples: int = 0
-    actors_killed: int = 0
-    actors_stopped: int = 0
-    drivers_killed: int = 0
-    driver_mib: list[float] = field(default_factory=list)
-    actor_mib: list[float] = field(default_factory=list)
+    def __init__(self, folder: Path, *, num_samples: int, seed: int) -> None:
+        (folder / "faults").mkdir()
+        os.environ[FAULT_FOLDER] = str(folder / "faults")
+        self.folder, self.samples, self.rng = folder, folder / "samples", random.Random(seed)
+        write_samples(self.samples, split="select", count_per_domain=num_samples // 4, seed=1, grid=(2, 2))
+        self.golden = golden_run(self.samples, folder / "golden", *SETTINGS)
+        self.tally = Tally(samples=num_samples)
 
-    def lines(self, minutes: float) -> list[str]:
-        """For the page."""
-        return [
-            f"{minutes:.0f} minutes on {time.strftime('%Y-%m-%d')}: {self.runs} runs of {self.samples} samples each in "
-            f"turn, {self.actors_killed} actors killed, {self.actors_stopped} stopped, {self.drivers_killed} drivers "
-            "killed.",
-            "Every run ended with the golden rows, and no file that was committed before a driver died was touched.",
-            f"Largest memory of a driver by run: {in_words(self.driver_mib)}; of an actor: {in_words(self.actor_mib)}.",
-        ]
+    def one_run(self) -> None:
+        """From its first driver to its end. Raises AssertionError when rows differ or nothing moves any more."""
+        out, before, num_barren = self.folder / f"out-{self.tally.runs}", Committed(), 0
+        while True:
+            code, said = self.one_driver(out)
+            folder = next((path.parent for path in out.glob("*/run.json")), None)
+            if folder is not None:
+                check_untouched(str(folder), before)
+            if code == 0 and folder is not None:
+                check_same_rows(str(folder), self.golden, before)
+                self.tally.runs += 1
+                shutil.rmtree(out)
+                return
+            after = committed(folder) if folder is not None else Committed()
+            num_barren = num_barren + 1 if len(after) == len(before) else 0
+            assert num_barren < MAX_BARREN_DRIVERS, f"{num_barren} drivers in a row committed nothing: {said}"
+            before = after
 
-
-def in_words(values: Sequence[float]) -> str:
-    return "not seen" if not values else f"first {values[0]:.0f} MiB, last {values[-1]:.0f}, most {max(values):.0f}"
-
-
-def disturb(driver: subprocess.Popen[str], rng: random.Random, tally: Tally) -> None:
-    """Until the driver ends, by itself or by us: every second or so something happens to one process."""
-    driver_mib = actor_mib = 0.0
-    while driver.poll() is None:
-        time.sleep(rng.uniform(0.3, 2.0))
-        try:
-            process = psutil.Process(driver.pid)
-            driver_mib = max(driver_mib, process.memory_info().rss / 2**20)
-            actors = [
-                child
-                for child in process.children(recursive=True)
-                if child.cmdline()[:1] and child.cmdline()[0].startswith(ACTOR)
-            ]
-            actor_mib = max([actor_mib, *(actor.memory_info().rss / 2**20 for actor in actors)])
-            draw = rng.random()
-            if draw < 0.05:
-                driver.kill()
-                tally.drivers_killed += 1
-            elif actors and draw < 0.6:
-                rng.choice(actors).kill()
-                tally.actors_killed += 1
-            elif actors and draw < 0.7:
-                rng.choice(actors).suspend()
-                tally.actors_stopped += 1
-        except psutil.NoSuchProcess:
-            continue
-    driver.communicate()
-    tally.driver_mib += [driver_mib] if driver_mib else []
-    tally.actor_mib += [actor_mib] if actor_mib else []
-
-
-def soak_once(samples: Path, out: Path, golden: str, rng: random.Random, tally: Tally) -> None:
-    """One run from its first driver to its end."""
-    before: Committed = {}
-    while True:
+    def one_driver(self, out: Path) -> tuple[int, str]:
+        """Its exit code and last words."""
+        temporary = Path(tempfile.mkdtemp(prefix="so-", dir="/tmp"))  # short: names of sockets have 107 bytes at most
+        log, nodes_file = temporary / "log", temporary / "nodes"
         flags = [flag for setting in SETTINGS for flag in ("--set", setting)]
-        driver = start_driver(samples, out, "--worker", "TakesItsTime", *flags)
-        disturb(driver, rng, tally)
-        folder = next((path.parent for path in out.glob("*/run.json")), None)
-        if folder is not None:
-            check_untouched(str(folder), before)
-        if driver.returncode == 0 and folder is not None:
-            check_same_rows(str(folder), golden, before)
-            return
-        before = dict(committed(folder)) if folder is not None else {}
+        command = [sys.executable, "-m", "tests.faults.soak_driver", str(self.samples), str(out), str(nodes_file)]
+        environment = {**os.environ, **ENVIRONMENT, "RAY_TMPDIR": str(temporary)}
+        with log.open("wb") as stream:
+            driver = subprocess.Popen([*command, *flags], cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+            self.tally.drivers += 1
+            Disturber(driver, self.tally, out=out, nodes_file=nodes_file, rng=self.rng).until_it_ends()
+        code, said = driver.wait(), log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        if code > 0:
+            self.tally.kills["driver gave up"] += 1
+            print(said, flush=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        return code, said
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--samples", type=int, default=200, help="of one run")
+    parser.add_argument("--samples", type=int, default=4000, help="of one run")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    rng, tally = random.Random(arguments.seed), Tally(samples=arguments.samples)
-    ends_s = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        folder = Path(name)
-        (folder / "faults").mkdir()
-        os.environ[FAULT_FOLDER] = str(folder / "faults")
-        write_samples(folder / "samples", split="select", count_per_domain=arguments.samples // 4, seed=1, grid=(2, 2))
-        golden = golden_run(folder / "samples", folder / "golden", *SETTINGS)
-        while tally.runs == 0 or time.monotonic() < ends_s:
-            soak_once(folder / "samples", folder / f"out-{tally.runs}", golden, rng, tally)
-            tally.runs += 1
-            print(tally, flush=True)
-    lines = tally.lines(arguments.minutes)
+        soak = Soak(Path(name), num_samples=arguments.samples, seed=arguments.seed)
+        while soak.tally.runs == 0 or soak.tally.time_s < 60 * arguments.minutes:
+            soak.one_run()
+            print(
+                f"{soak.tally.time_s / 60:.1f} min: {soak.tally.runs} runs, {dict(soak.tally.kills)}, "
+                f"at most {soak.tally.longest_silence_s:.0f} s without a commit",
+                flush=True,
+            )
+        lines = soak.tally.lines(row_set_hash(open_storage(soak.golden)))
     write_section(ROOT / "docs/reliability.md", "soak", lines)
     print("\n".join(lines))
     return 0
