@@ -87,7 +87,7 @@ def head() -> Iterator[Head]:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             address = f"http://127.0.0.1:{dashboard}"
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 300
             # The API answers before the agent that runs jobs is there: ready is who has taken a job.
             while status_of(f"{address}/api/jobs/", token, {"entrypoint": "true"}) != 200:
                 assert process.poll() is None and time.monotonic() < deadline, (folder / "head.log").read_text()

@@ -13,7 +13,7 @@ from tests.faults.tally import Seen, Tally
 
 ACTOR = "ray::TakesHalfASecond"
 PAUSE_S = (1.0, 9.0)
-ODDS = {"actor killed": 0.68, "actor stopped": 0.12, "node killed": 0.14, "driver killed": 0.015}
+ODDS = {"actor killed": 0.7, "actor stopped": 0.05, "node killed": 0.14, "driver killed": 0.015}
 """The rest of the draws only looks."""
 
 

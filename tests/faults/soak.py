@@ -27,13 +27,17 @@ from tests.faults.disturb import Disturber
 from tests.faults.document import write_section
 from tests.faults.tally import Tally
 
-SETTINGS = ("capture.unit_samples=4", "cluster.min_deadline_s=20")
+SETTINGS = ("capture.unit_samples=4", "cluster.min_deadline_s=60")
 MAX_BARREN_DRIVERS = 10
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_health_check_period_ms": "1000",
+    # On a busy machine a process that is alive may be silent for long.
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_worker_register_timeout_seconds": "600",
     "HF_HUB_OFFLINE": "1",
 }
 
