@@ -19,6 +19,7 @@ from rampipe.data.native import NativeSource
 from rampipe.data.omniglot_needle import OmniglotNeedleSource
 from rampipe.data.refcocog import RefCocogSource
 from rampipe.data.slidevqa import SlideVqaSource
+from rampipe.data.slidevqa_hub import SlideVqaHubSource
 from rampipe.data.source import ReadResult, Shard, Source
 from rampipe.data.sroie import SroieSource
 from rampipe.data.textvqa import TextVqaSource
@@ -40,6 +41,7 @@ SOURCES: tuple[type[Source], ...] = (
     VisualHaystacksSource,
     MmNeedleSource,
     SlideVqaSource,
+    SlideVqaHubSource,
     MmLongBenchDocSource,
     VStarBenchSource,
     VisualCotSource,

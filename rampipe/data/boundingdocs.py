@@ -32,7 +32,7 @@ class BoundingDocsSource(HubTableSource):
         "BoundingDocs comes from huggingface.co/datasets/letxbe/BoundingDocs: data/<split>-*.parquet."
     )
     columns: ClassVar[tuple[str, ...]] = ("source", "doc_id", "Q&A")
-    image_column: ClassVar[str] = "doc_images"
+    image_columns: ClassVar[tuple[str, ...]] = ("doc_images",)
 
     def questions(self, row: Row, place: str) -> Iterator[tuple[str, Row]]:
         """Questions of one document in published order. The row is named too: a document may be in two splits."""

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-MAX_FRAMES = 32
+MIN_FRAMES, MAX_FRAMES = 4, 32
+FRAMES_PER_S = 2.0
+"""What most families' video processors sample, and take the frames that they are given to be sampled at."""
 
 One = TypeVar("One")
 
@@ -18,6 +20,11 @@ def list_frames(root: Path, folder: str) -> list[tuple[int, str]]:
     """Number and name, relative to `root`, of the stored frames of one video, in time order."""
     paths = (root / folder).glob("*.jpg")
     return sorted((int(path.stem), f"{folder}/{path.name}") for path in paths if path.stem.isdigit())
+
+
+def num_sampled(duration_s: float) -> int:
+    """Frames of a video of that length at the families' rate, within our limits."""
+    return max(MIN_FRAMES, min(MAX_FRAMES, int(duration_s * FRAMES_PER_S)))
 
 
 def spread(frames: Sequence[One], *, at_most: int = MAX_FRAMES) -> list[One]:

@@ -6,7 +6,6 @@ One file is one shard. Light columns are read when the shard is listed; images a
 from __future__ import annotations
 
 import abc
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from rampipe.config import DataConfig
 from rampipe.data.cells import CellCursor
+from rampipe.data.digests import file_sha256
 from rampipe.data.listed import Entry, ListedSource
 from rampipe.data.source import Shard
 from rampipe.errors import DataError, SampleError
@@ -29,14 +29,14 @@ class HubTableSource(ListedSource):
 
     columns: ClassVar[tuple[str, ...]]
     """Columns that the questions are made of: no images."""
-    image_column: ClassVar[str] = "image"
-    """Column with an image, or a list of them, in the layout of the Hub's `Image` feature."""
+    image_columns: ClassVar[tuple[str, ...]] = ("image",)
+    """Columns with an image, or a list of them, in the layout of the Hub's `Image` feature."""
     pattern: ClassVar[str] = "**/*-*.parquet"
     """Where the files lie below `data.path`."""
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        self._cursors: dict[str, CellCursor] = {}
+        self._cursors: dict[str, list[CellCursor]] = {}
 
     @abc.abstractmethod
     def questions(self, row: Row, place: str) -> Iterator[tuple[str, Row]]:
@@ -58,24 +58,22 @@ class HubTableSource(ListedSource):
     def describe(self, shard: str, entries: Sequence[Entry]) -> Shard:
         """Rows are questions; bytes and digest are those of the file."""
         path = self.folder / shard
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Shard(shard, len(entries), path.stat().st_size, f"sha256:{digest}")
+        return Shard(shard, len(entries), path.stat().st_size, f"sha256:{file_sha256(path).hex()}")
 
     def read_images(self, entry: Entry) -> tuple[StoredImage, ...]:
         """Images of the row that the entry is a question of."""
         (place,) = entry.images
         shard, _, row = place.rpartition("#")
         if shard not in self._cursors:
-            self._cursors[shard] = CellCursor(self.folder / shard, column=self.image_column)
-        cell = self._cursors[shard].cell(int(row))
-        return stored_images(cell, entry.sample_id)
+            self._cursors[shard] = [CellCursor(self.folder / shard, column=name) for name in self.image_columns]
+        cells = [cursor.cell(int(row)) for cursor in self._cursors[shard]]
+        return stored_images(cells, entry.sample_id)
 
     def _light_rows(self, shard: str) -> list[Row]:
         path = self.folder / shard
         try:
             file = pq.ParquetFile(path, page_checksum_verification=True)
-            missing = [name for name in (*self.columns, self.image_column) if name not in file.schema_arrow.names]
+            missing = [name for name in (*self.columns, *self.image_columns) if name not in file.schema_arrow.names]
             if missing:
                 raise DataError(f"{path}: no column {missing}, only {file.schema_arrow.names}. {self.where}")
             return file.read(columns=list(self.columns)).to_pylist()

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from rampipe.config import DataConfig
+from rampipe.data.digests import file_sha256
 from rampipe.data.rows import bad_row, parse_row
 from rampipe.data.source import ReadResult, Shard
 from rampipe.errors import DataError, SampleError
@@ -164,8 +165,7 @@ class ListedSource(abc.ABC):
     def _image_digest(self, name: str) -> bytes:
         if name not in self._digests:
             try:
-                with (self.folder / name).open("rb") as file:
-                    self._digests[name] = hashlib.file_digest(file, "sha256").digest()
+                self._digests[name] = file_sha256(self.folder / name)
             except OSError:
                 self._digests[name] = b"missing"
         return self._digests[name]

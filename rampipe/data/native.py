@@ -5,7 +5,6 @@ Evidence means what the dataset's author made it mean; licence and size are the 
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from rampipe.config import DataConfig
+from rampipe.data.digests import file_sha256
 from rampipe.data.footers import UNREADABLE, Places, as_bytes, check_shard, open_shard, readable_id
 from rampipe.data.rows import parse_row
 from rampipe.data.source import ReadResult, Shard
@@ -114,8 +114,7 @@ class NativeSource:
 
     def _digest(self, full_path: str, info: dict[str, Any]) -> str:
         if isinstance(self._files, LocalFileSystem):
-            with Path(full_path).open("rb") as file:
-                return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            return f"sha256:{file_sha256(Path(full_path)).hex()}"
         for key in _SIGNS_OF_CHANGE:
             if info.get(key) is not None:
                 return f"{key.lower()}:{str(info[key]).strip(chr(34))}"

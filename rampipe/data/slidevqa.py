@@ -1,8 +1,9 @@
 """SlideVQA: questions over slide decks of 20 slides, answered from one slide or several.
 
 Source: github.com/nttmdlab-nlp/SlideVQA (arXiv 2301.04883): `annotations/qa/<split>.jsonl` there, and slides that its
-`download_slides_slideshare.py` stores as `images/<split>/<deck_name>/<last part of the URL>`. Layout: its `README.md`
-and that script. The copy at huggingface.co/datasets/NTT-hil-insight/SlideVQA has another layout and is not read.
+`download_slides_slideshare.py` stores as `images/<split>/<deck_name>/<last part of the URL>`, query string and all; a
+file without it is found too. Layout: its `README.md` and that script. Some slides are gone there: `slidevqa_hub` reads
+the complete copy on the Hub.
 Licence: NTT's own evaluation terms (`LICENSE` there); slides are third parties'. Size: 14,484 questions, 2,619 decks.
 Evidence: `evidence_pages`, whole slides, counted from 1. The published boxes mark what is on a slide, not the answer.
 Score: `exact_match`, one of the benchmark's two (the other is token F1); its long list of spellings is not applied.
@@ -10,7 +11,7 @@ Score: `exact_match`, one of the benchmark's two (the other is token F1); its lo
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import posixpath
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -39,11 +40,20 @@ class SlideVqaSource(ListedSource):
         split = self.split_of(shard)
         keys = ("deck_name", "image_urls", "qa_id", "question", "answer", "evidence_pages")
         entries: list[Entry] = []
+        slides: dict[str, tuple[str, ...]] = {}
         for _, line in read_lines(self.folder / f"annotations/qa/{split}.jsonl", keys=keys, where=self.where):
-            names = [PurePosixPath(urlsplit(url).path).name for url in line["image_urls"]]
-            images = tuple(f"images/{split}/{line['deck_name']}/{name}" for name in names)
-            entries.append(Entry(f"{split}/{line['qa_id']}", images, line))
+            deck = f"images/{split}/{line['deck_name']}"
+            if deck not in slides:
+                slides[deck] = tuple(self._slide(deck, url) for url in line["image_urls"])
+            entries.append(Entry(f"{split}/{line['qa_id']}", slides[deck], line))
         return entries
+
+    def _slide(self, deck: str, url: str) -> str:
+        """File of a slide: as the download script names it, or without the query string."""
+        stored = f"{deck}/{posixpath.basename(url)}"
+        if (self.folder / stored).is_file():
+            return stored
+        return f"{deck}/{posixpath.basename(urlsplit(url).path)}"
 
     def as_sample(self, entry: Entry, images: tuple[StoredImage, ...]) -> Sample:
         """All slides, then the question."""

@@ -3,10 +3,10 @@
 Source: github.com/Guaranteer/VidSTG-Dataset (CVPR 2020), `annotations/<split>_annotations.json`; boxes from VidOR
 (xdshang.github.io/docs/vidor.html), `annotation/<training or validation>/<group>/<video>.json`. Layout: that
 `README.md`, and how TubeDETR's `preproc_vidstg.py` joins the two: `trajectories` has a list of boxes for each frame,
-and `temporal_gt.end_fid` is the first frame behind the answer.
+and an `end_fid` is the first frame behind the segment or the answer.
 Videos are not decoded: no decoder is among our dependencies. Frames lie in `frames/<video>/<frame number>.jpg`, all or
 some of them, numbered from 0 as VidOR counts them; this is our own layout, as none is published. Of the frames inside
-`used_segment`, at most 32 are shown, evenly spread.
+`used_segment`, two a second are shown, as the families' own processors sample, but 4 to 32, evenly spread.
 Licence: none stated; VidOR's videos are YFCC100M's. Size: 602 videos and 8,956 sentences in val, 732 and 10,303 in
 test. Only the questions are read, not the declarative sentences.
 Evidence: the tube: the object's box in each shown frame of the answer's time, scaled to the stored frame. A question
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from rampipe.config import DataConfig
 from rampipe.data.boxes import box_evidence, image_size, scaled
-from rampipe.data.frames import list_frames, spread
+from rampipe.data.frames import list_frames, num_sampled, spread
 from rampipe.data.listed import Entry, ListedSource
 from rampipe.data.text_files import read_json, read_records
 from rampipe.errors import DataError
@@ -57,7 +57,7 @@ class VidStgSource(ListedSource):
     def list_entries(self, shard: str) -> list[Entry]:
         """Questions of one split with the boxes of their frames. Tracks of one video are in memory at a time."""
         split = self.split_of(shard)
-        keys = ("vid", "width", "height", "subject/objects", "used_segment", "temporal_gt", "questions")
+        keys = ("vid", "fps", "width", "height", "subject/objects", "used_segment", "temporal_gt", "questions")
         lines = read_records(self.folder / f"annotations/{split}_annotations.json", keys=keys, where=self.where)
         by_video: dict[str, list[tuple[int, Any]]] = {}
         for index, line in enumerate(lines):
@@ -106,8 +106,9 @@ class VidStgSource(ListedSource):
         video = line["vid"]
         if video not in self._frames:
             self._frames[video] = list_frames(self.folder, f"frames/{video}")
-        first, last = line["used_segment"]["begin_fid"], line["used_segment"]["end_fid"]
-        return spread([(frame, name) for frame, name in self._frames[video] if first <= frame <= last])
+        first, stop = line["used_segment"]["begin_fid"], line["used_segment"]["end_fid"]
+        inside = [(frame, name) for frame, name in self._frames[video] if first <= frame < stop]
+        return spread(inside, at_most=num_sampled((stop - first) / line["fps"]))
 
     def _tracks(self, video: str, split: str) -> Tracks:
         folder = _FOLDERS.get(split)

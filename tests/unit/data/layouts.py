@@ -16,6 +16,7 @@ from tests.unit.data import (
     test_plain_vqa,
     test_refcocog,
     test_slidevqa,
+    test_slidevqa_hub,
     test_vidstg,
     test_visual_cot,
     test_visual_haystacks,
@@ -68,6 +69,9 @@ LAYOUTS: Mapping[str, Callable[[Path], object]] = {
     ),
     "mmneedle": lambda folder: test_mmneedle.write(folder, [test_mmneedle.entry(number) for number in range(COUNT)]),
     "slidevqa": lambda folder: test_slidevqa.write(folder, [test_slidevqa.line(number) for number in range(COUNT)]),
+    "slidevqa_hub": lambda folder: put_table(
+        folder / "data/val-0.parquet", [test_slidevqa_hub.row(number) for number in range(COUNT)]
+    ),
     "mmlongbench_doc": lambda folder: test_mmlongbench_doc.write(folder, [test_mmlongbench_doc.entry()] * COUNT),
     "vstar_bench": lambda folder: test_vstar_bench.write(folder, [test_vstar_bench.annotation()] * COUNT),
     "visual_cot": lambda folder: test_visual_cot.write(folder, [test_visual_cot.line()] * COUNT),
@@ -88,7 +92,7 @@ LAYOUTS: Mapping[str, Callable[[Path], object]] = {
 
 SPLITS: Mapping[str, str] = {
     **dict.fromkeys(("sroie", "omniglot_needle", "longdocurl"), "eval"),
-    **dict.fromkeys(("refcocog", "mm_niah", "vidstg"), "val"),
+    **dict.fromkeys(("refcocog", "mm_niah", "vidstg", "slidevqa_hub"), "val"),
     **dict.fromkeys(("docvqa", "textvqa"), "validation"),
     **dict.fromkeys(("boundingdocs", "chartqa"), "test"),
     **dict.fromkeys(("mmdocir", "mmlongbench_doc"), "evaluation"),

@@ -41,7 +41,7 @@ def write(folder, lines, *, file="retrieval-image_test_K32_dep6.jsonl"):
 
 def test_text_needle_is_its_characters_and_lines_of_one_needle_are_numbered(tmp_path):
     write(tmp_path, [line(), line(), line("mm-niah-1")], file="retrieval-text_test_K8_dep6.jsonl")
-    samples = samples_of(source_of(tmp_path, "mmlongbench"))
+    samples = samples_of(source_of(tmp_path, "mmlongbench", split="mm_niah_retrieval-text/8k"))
     root = "mm_niah_retrieval-text/8k"
     assert [sample.sample_id for sample in samples] == [
         f"{root}/mm-niah-0/0",
@@ -55,6 +55,44 @@ def test_text_needle_is_its_characters_and_lines_of_one_needle_are_numbered(tmp_
     )
     assert samples[0].evidence == (Evidence(kind="text", part=2, start=9, stop=24),)
     assert (samples[0].answers, samples[0].choices, samples[0].domain) == (("oak",), None, "retrieval-text")
+
+
+RENDERED = "mm_niah_retrieval-text-rendered/8k"
+
+
+def test_a_rendered_needle_is_a_picture_behind_its_paragraph_and_no_text(tmp_path):
+    first = {"type": "text", "text": "Begin. The key is oak."}
+    write(tmp_path, [line(), line(ctxs=[first, *line()["ctxs"][:2]])], file="retrieval-text_test_K8_dep6.jsonl")
+    late, early = samples_of(source_of(tmp_path, "mmlongbench", split=RENDERED))
+    assert [part.text or part.image for part in late.context] == ["A walk.\n\n", 0, "\n\nTrees.\n\n", 1]
+    assert late.evidence == (Evidence(kind="image", image=1),)
+    assert [part.text or part.image for part in early.context] == ["Begin.\n\n", 0, "\n\nA walk.\n\n", 1]
+    assert early.evidence == (Evidence(kind="image", image=0),)
+    assert [image.path for image in early.images] == [
+        *("mmlb_image/mm-niah/text_needle_image/the_key_is_oak.png", "mmlb_image/mm-niah/obelics/0.jpg")
+    ]
+    assert (late.sample_id, late.domain) == (f"{RENDERED}/mm-niah-0/0", "retrieval-text-rendered")
+    assert not any("oak" in (part.text or "") for part in (*late.context, *early.context))
+
+
+def test_published_pictures_are_taken_and_a_missing_one_is_not_made_up(tmp_path):
+    write(
+        tmp_path,
+        [line(), line(positive_ctxs=[{"type": "text", "text": "Trees."}])],
+        file="retrieval-text_test_K8_dep6.jsonl",
+    )
+    put(tmp_path / "mmlb_image/mm-niah/text_needle_image/the_key_is_oak.png", picture(50, 20))
+    source = source_of(tmp_path, "mmlongbench", split=RENDERED)
+    taken, missing = (result.sample for shard in source.shards() for result in source.read(shard.path, 0, 2))
+    assert taken.images[1].bytes == picture(50, 20)
+    assert missing.code == "image_missing"
+
+
+def test_lines_without_one_text_needle_have_no_rendered_evidence(tmp_path):
+    two = [*line()["positive_ctxs"], {"type": "text", "text": "A walk."}]
+    write(tmp_path, [line(positive_ctxs=two), line(positive_ctxs=None)], file="retrieval-text_test_K8_dep6.jsonl")
+    samples = samples_of(source_of(tmp_path, "mmlongbench", split=RENDERED))
+    assert [sample.evidence for sample in samples] == [(), ()]
 
 
 def test_image_needle_is_its_image_and_options_follow_the_document(tmp_path):
@@ -87,15 +125,15 @@ def test_any_of_several_texts_is_an_answer(tmp_path):
 
 
 def test_a_split_is_one_task_at_one_length_and_other_files_are_not_read(tmp_path):
-    for file in ("retrieval-text_test_K8_dep6.jsonl", "retrieval-text_test_K128_dep6.jsonl"):
+    for file in ("reasoning-text_test_K8_dep3.jsonl", "reasoning-text_test_K128_dep3.jsonl"):
         write(tmp_path, [line()], file=file)
     for file in ("vh_single_test_1000_K8_dep6.jsonl", "text-haystack_retrieval-image_test_K8_dep6.jsonl"):
         write(tmp_path, "not read", file=file)
     assert len(source_of(tmp_path, "mmlongbench").shards()) == 2
-    (shard,) = source_of(tmp_path, "mmlongbench", split="mm_niah_retrieval-text/128k").shards()
-    assert shard.path == "mmlb_data/NIAH/retrieval-text_test_K128_dep6.jsonl"
-    with pytest.raises(DataError, match=r"only \['mm_niah_retrieval-text/128k', 'mm_niah_retrieval-text/8k'\]"):
-        source_of(tmp_path, "mmlongbench", split="mm_niah_retrieval-text/9k").shards()
+    (shard,) = source_of(tmp_path, "mmlongbench", split="mm_niah_reasoning-text/128k").shards()
+    assert shard.path == "mmlb_data/NIAH/reasoning-text_test_K128_dep3.jsonl"
+    with pytest.raises(DataError, match=r"only \['mm_niah_reasoning-text/128k', 'mm_niah_reasoning-text/8k'\]"):
+        source_of(tmp_path, "mmlongbench", split="mm_niah_reasoning-text/9k").shards()
 
 
 def test_what_does_not_fit_costs_its_samples(tmp_path):

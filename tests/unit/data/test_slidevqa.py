@@ -24,7 +24,17 @@ def line(index, **changes):
 def write(folder, lines):
     put(folder / "annotations/qa/dev.jsonl", lines)
     for page in (1, 2, 3):
-        put(folder / f"images/dev/deck/deck-{page}-1024.jpg", picture(40 + page, 30))
+        put(folder / f"images/dev/deck/deck-{page}-1024.jpg?cb=1", picture(40 + page, 30))
+
+
+def test_a_slide_without_the_query_string_is_found_too(tmp_path):
+    write(tmp_path, [line(0)])
+    folder = tmp_path / "images/dev/deck"
+    (folder / "deck-2-1024.jpg?cb=1").rename(folder / "deck-2-1024.jpg")
+    (sample,) = samples_of(source_of(tmp_path, "slidevqa"))
+    assert [image.path.rpartition("/")[2] for image in sample.images] == [
+        *("deck-1-1024.jpg?cb=1", "deck-2-1024.jpg", "deck-3-1024.jpg?cb=1")
+    ]
 
 
 def test_slides_in_the_order_of_the_deck_with_evidence_counted_from_one(tmp_path):

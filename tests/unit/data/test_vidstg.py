@@ -14,7 +14,7 @@ from tests.unit.data.made import errors_of, picture, put, samples_of, source_of
 def annotation(**changes):
     return {
         "vid": "107",
-        "fps": 29.97,
+        "fps": 10.0,
         "frame_count": 100,
         "used_segment": {"begin_fid": 10, "end_fid": 89},
         "width": 640,
@@ -49,13 +49,27 @@ def test_the_tube_covers_the_shown_frames_of_the_answer_only(tmp_path):
 
 
 def test_many_frames_are_thinned_evenly(tmp_path):
-    write(tmp_path, [annotation(used_segment={"begin_fid": 0, "end_fid": 99})], step=1)
+    write(tmp_path, [annotation(used_segment={"begin_fid": 0, "end_fid": 100}, fps=2.0)], step=1)
     (sample,) = samples_of(source_of(tmp_path, "vidstg"))
     frames = [int(image.path[-10:-4]) for image in sample.images]
     assert len(frames) == 32
     assert (frames[0], frames[-1]) == (1, 98)
     assert {later - earlier for earlier, later in itertools.pairwise(frames)} == {3, 4}
     assert [frames[piece.image] for piece in sample.evidence] == [frame for frame in frames if 40 <= frame < 60]
+
+
+def test_the_frame_behind_the_segment_is_not_shown(tmp_path):
+    write(tmp_path, [annotation(used_segment={"begin_fid": 10, "end_fid": 80})])
+    (sample,) = samples_of(source_of(tmp_path, "vidstg", split="val"))
+    assert [image.path for image in sample.images] == [f"frames/107/{frame:06d}.jpg" for frame in range(10, 80, 10)]
+
+
+def test_two_frames_a_second_are_shown_but_four_at_least(tmp_path):
+    segment = {"begin_fid": 0, "end_fid": 100}
+    write(tmp_path, [annotation(used_segment=segment, fps=fps) for fps in (25.0, 100.0)], step=1)
+    slow, fast = samples_of(source_of(tmp_path, "vidstg"))
+    assert (len(slow.images), len(fast.images)) == (8, 4)
+    assert [image.path[-10:-4] for image in fast.images] == ["000012", "000037", "000062", "000087"]
 
 
 def test_an_answer_between_the_stored_frames_has_no_evidence(tmp_path):
