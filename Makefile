@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast test-faults mutate soak check format lock clean
+.PHONY: help install demo test test-fast test-faults mutate soak check audit format lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,10 +42,15 @@ mutate: install  ## take away each guard against loss: its test must fail
 soak: install  ## MINUTES (default 60) of random kills of actors, nodes and drivers
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),60)
 
-check: install  ## lint, format and types
+check: install  ## lint, format, types, and security of the code and of the pinned packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/bandit --quiet --severity-level medium --configfile pyproject.toml --recursive rampipe jobs benchmarks
+	@$(MAKE) --no-print-directory audit
+
+audit: install  ## known vulnerabilities of the pinned packages; says so where the service cannot be reached
+	$(BIN)/python -m tests.audit
 
 format: install  ## rewrite files in the house format
 	$(BIN)/ruff check --fix .

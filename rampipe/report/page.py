@@ -84,7 +84,7 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
         .get_template("page.html.j2")
         .render(
             version=rampipe_version(),
-            css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+            css=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),  # ours # noqa: S704 # nosec B704
             header=_header(sources, ranked),
             warnings=summary.warnings(sources),
             tiles=summary.tiles(sources, ranked),

@@ -61,11 +61,13 @@ class LoadedTestbed:
 
 def load_testbed(folder: Path) -> LoadedTestbed:
     """Loads a checkpoint folder with stock classes."""
-    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = Qwen2VLForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+    )
     return LoadedTestbed(
         model=model.eval(),
-        tokenizer=AutoTokenizer.from_pretrained(folder),
-        image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder),
+        tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True),
     )
 
 

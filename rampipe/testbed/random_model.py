@@ -89,7 +89,7 @@ def write_random_model(
     hidden: a multiple of 32. Images of up to 1,280 visual tokens are not scaled down.
     Raises ModelError when the tokenizer lacks one of VISION_TOKENS.
     """
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in VISION_TOKENS if token not in vocabulary]
     if missing:

@@ -63,7 +63,7 @@ def write_real_shape(
     About 1 GB with two layers.
     Raises ModelError when the tokenizer lacks a vision token.
     """
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in VISION_TOKENS if token not in vocabulary]
     if missing:

@@ -29,6 +29,9 @@ from rampipe.types import REGIONS, Sample, Unit
 FAULT_FOLDER = "RAMPIPE_TEST_FAULTS"
 """Environment variable naming a folder: a fault that must happen once leaves a file there."""
 
+NODE = os.environ.get("RAY_RAYLET_PID", "none")
+"""Ray tells its workers who started them; outside Ray, nobody did."""
+
 
 class LightWorker:
     """Same methods as `rampipe.engine.worker.Worker`."""
@@ -50,7 +53,7 @@ class LightWorker:
                 unit=unit,
                 results=results,
                 failures=failures,
-                provenance=Provenance(attempt=attempt, node="light", device=str(os.getpid()), versions={}, seconds=0.1),
+                provenance=Provenance(attempt=attempt, node=NODE, device=str(os.getpid()), versions={}, seconds=0.1),
             )
         )
 

@@ -1,41 +1,45 @@
 """A driver over several real raylets with a GPU each that exists in Ray's book only, of which some go away.
 
-`python -m tests.cluster.node_driver SAMPLES OUT --nodes 3 --fault kill --rounds 2`
+`python -m tests.cluster.node_driver SAMPLES OUT --nodes 3 --fault kill --rounds 2`: a node goes when it holds work, and
+another one comes, `rounds` times. It prints how many units were left at each, and the raylets that came.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rampipe.engine.capture import run_capture
 from tests.cluster.conftest import make_config
-from tests.cluster.light_worker import TakesItsTime
+from tests.cluster.light_worker import TakesHalfASecond
 from tests.cluster.processes import wait_until
+from tests.cluster.raylets import add_node, raylet, start_cluster
 
 DRAIN_S = 3.0
 
 
-def take_away(cluster: Any, nodes: list[Any], out: Path, *, fault: str, rounds: int) -> None:
-    """After every second commit a node goes, and another one comes."""
+def take_away(cluster: Any, nodes: list[Any], out: Path, *, fault: str, rounds: int) -> Iterator[int]:
+    """After every second commit a node goes, and another one comes. Yields the number of commits at that moment."""
     for number in range(rounds):
         wanted = 2 * number + 2
-        wait_until(lambda wanted=wanted: len(list(out.glob("*/_commits/*.json"))) >= wanted, what="commits")
+        wait_until(lambda wanted=wanted: num_commits(out) >= wanted, what="commits", timeout_s=600)
         node = nodes.pop(0)
         if fault == "drain":
             drain(cluster, node)
             time.sleep(DRAIN_S)
+        yield num_commits(out)
         cluster.remove_node(node, allow_graceful=False)
         nodes.append(add_node(cluster))
 
 
-def add_node(cluster: Any) -> Any:
-    return cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 << 20, wait=False)
+def num_commits(out: Path) -> int:
+    return len(list(out.glob("*/_commits/*.json")))
 
 
 def drain(cluster: Any, node: Any) -> None:
@@ -60,22 +64,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--fault", choices=["kill", "drain"], default="kill")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args(argv)
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20})
-    nodes = [add_node(cluster) for _ in range(arguments.nodes)]
-    cluster.wait_for_nodes(timeout=120)
-    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    cluster, nodes = start_cluster(arguments.nodes)
     overrides = ("cluster.gpus_per_replica=1", "cluster.replicas='auto'", "capture.unit_samples=2")
     config = make_config(arguments.samples, arguments.out, *overrides)
     with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
-        capture = pool.submit(run_capture, config, worker_class=TakesItsTime, announce=print)
-        take_away(cluster, nodes, arguments.out, fault=arguments.fault, rounds=arguments.rounds)
+        capture = pool.submit(run_capture, config, worker_class=TakesHalfASecond, announce=lambda text: None)
+        done = list(take_away(cluster, nodes, arguments.out, fault=arguments.fault, rounds=arguments.rounds))
         outcome = capture.result()
-    print(f"{arguments.nodes} nodes, {arguments.rounds} taken away, {outcome.num_units} units")
-    ray.shutdown()
-    cluster.shutdown()
+    left = [outcome.num_units - number for number in done]
+    came = [raylet(node).pid for node in nodes[-arguments.rounds :]]
+    print(json.dumps({"nodes": arguments.nodes, "units_left": left, "came": came}))
     return 0
 
 

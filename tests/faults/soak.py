@@ -36,7 +36,6 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "1000",
     # On a busy machine a process that is alive may be silent for long.
     "RAY_health_check_timeout_ms": "60000",
-    "RAY_raylet_start_wait_time_s": "600",
     "RAY_worker_register_timeout_seconds": "600",
     "HF_HUB_OFFLINE": "1",
 }

@@ -7,7 +7,6 @@ somebody else can kill them.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -19,20 +18,9 @@ from rampipe.engine.capture import run_capture
 from rampipe.errors import RampipeError
 from tests.cluster.conftest import make_config
 from tests.cluster.light_worker import TakesHalfASecond
+from tests.cluster.raylets import add_node, raylet, start_cluster
 
 NUM_NODES = 3
-OBJECT_STORE_BYTES = 80 << 20
-
-
-def add_node(cluster: Any) -> Any:
-    return cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=OBJECT_STORE_BYTES, wait=False)
-
-
-def raylet(node: Any) -> Any:
-    """Its process, as subprocess.Popen."""
-    from ray._private.ray_constants import PROCESS_TYPE_RAYLET
-
-    return node.all_processes[PROCESS_TYPE_RAYLET][0].process
 
 
 def keep_up(cluster: Any, nodes: list[Any], nodes_file: Path, capture: Future[Any]) -> None:
@@ -41,7 +29,11 @@ def keep_up(cluster: Any, nodes: list[Any], nodes_file: Path, capture: Future[An
         for node in [node for node in nodes if raylet(node).poll() is not None]:
             cluster.remove_node(node, allow_graceful=False)
             nodes.remove(node)
-            nodes.append(add_node(cluster))
+        while len(nodes) < NUM_NODES:
+            try:
+                nodes.append(add_node(cluster))
+            except Exception as error:  # noqa: BLE001 - Ray raises just that for a node that is not up in 30 s
+                print(f"a node did not start: {error}", file=sys.stderr)
             tell(nodes, nodes_file)
         time.sleep(0.5)
 
@@ -59,14 +51,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("nodes_file", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args(argv)
-    import ray
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = [add_node(cluster) for _ in range(NUM_NODES)]
-    cluster.wait_for_nodes(timeout=600)
-    ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    cluster, nodes = start_cluster(NUM_NODES)
     gpus = ("cluster.gpus_per_replica=1", f"cluster.replicas={NUM_NODES}")
     config = make_config(arguments.samples, arguments.out, *gpus, *arguments.overrides)
     with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
