@@ -6,11 +6,12 @@ tokens = 400                   # and of one prompt
 ranked_on = "mmdocir.toml"     # file beside this one whose ranking is tried on this one's data
 compare = "data.path"          # rankings that differ in this key alone are compared
 [experiment.vary]
-"model.path" = ["a", "b"]      # a run for each combination
+"model.path" = ["a", "b"]      # a run for each combination; --set model.path=a leaves that one
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import tomllib
@@ -175,10 +176,14 @@ def _of_file(file: Path, overrides: Sequence[str]) -> Iterator[Experiment]:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("experiment", *first["loc"])))
         raise ConfigError(f"config {file}: {key}: {first['msg']}") from None
+    seen: list[dict[str, str]] = []
     for values in itertools.product(*section.vary.values()):
-        choice = dict(zip(section.vary, values, strict=True))
-        varied = [f"{key}={json.dumps(value)}" for key, value in choice.items()]
+        varied = [f"{key}={json.dumps(value)}" for key, value in zip(section.vary, values, strict=True)]
         config, ranked_on = load_config(file, [*varied, *overrides]), None
+        choice = {key: str(functools.reduce(getattr, key.split("."), config)) for key in section.vary}
+        if choice in seen:
+            continue  # an override leaves one value of a key that varies
+        seen.append(choice)
         if section.ranked_on is not None:
             model = f"model.path={json.dumps(config.model.path)}"
             ranked_on = load_config(file.parent / section.ranked_on, [*overrides, model])

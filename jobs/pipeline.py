@@ -12,15 +12,8 @@ from pathlib import Path
 
 from jobs.ablate import Ablated, ablate_run, plan_ablation
 from jobs.command import add_run_flags, parser, run, run_config, run_overrides
-from jobs.experiments import (
-    Experiment,
-    comparisons,
-    is_experiment,
-    load_experiments,
-    plan_lines,
-    read_shapes,
-    shape_of,
-)
+from jobs.experiments import is_experiment, load_experiments, plan_lines, read_shapes, shape_of
+from jobs.several import run_several
 from jobs.speed import Sped, plan_speed, speed_run, speed_split
 from jobs.stopping import add_stop_flag, make_watch
 from jobs.submission import add_submit_flags, is_submitted
@@ -71,16 +64,7 @@ def several(arguments: argparse.Namespace) -> int:
         return 0
     for one in found:
         check(one.config)
-    uris: dict[Experiment, str] = {}
-    complete = True
-    for one in found:
-        print(f"experiment: {one.name}")
-        uris[one], is_complete = run_stages(one.config, ranked_on=one.ranked_on)
-        complete = complete and is_complete
-    for group in comparisons(found):
-        rank_run([uris[one] for one in group], group[0].config.rank)
-        print(f"compared: {' | '.join(one.name for one in group)}: {uris[group[0]]}/ranking/overlap.parquet")
-    return 0 if complete else 1
+    return run_several(found, lambda one, others: run_stages(one.config, ranked_on=one.ranked_on, compared=others))
 
 
 def check(config: RunConfig) -> None:
@@ -93,14 +77,17 @@ def check(config: RunConfig) -> None:
         speed_split(config)
 
 
-def run_stages(config: RunConfig, *, ranked_on: RunConfig | None = None) -> tuple[str, bool]:
+def run_stages(
+    config: RunConfig, *, ranked_on: RunConfig | None = None, compared: Sequence[str] = ()
+) -> tuple[str, bool]:
     """Every stage of one run; its folder, and whether nothing was left undone.
 
     ranked_on: the configuration whose heads are chosen, where `config` only tries them on other data.
+    compared: folders of other runs whose rankings its own is compared with.
     """
     captured = ranked_on or config
     outcome = run_capture(captured, make_watch=make_watch(captured))
-    ranking = rank_run([outcome.run_uri], captured.rank)
+    ranking = rank_run([outcome.run_uri, *compared], captured.rank)
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
     write_examples(captured, outcome.run_uri, ranking.core_heads())

@@ -4,9 +4,9 @@ Source: github.com/mayubo2333/MMLongBench-Doc (arXiv 2407.01523): `data/samples.
 renders them from `data/documents`: `tmp/<document>_<page>.png`, pages from 1, at most 120, as fine as its
 `--resolution` (360 dots per inch in versions of 2024). PDF files themselves are not read: no renderer is among our
 dependencies. Layout: that `README.md` and script.
-Licence: Apache-2.0 by `LICENSE.md` there, CC BY-NC 4.0 for data by its `README.md` of 2024: take the stricter; documents
-are third parties'. Size: 135 documents of 47.5 pages on average,
-1,082 questions in the file of September 2025 (the paper counts 1,091).
+Licence: Apache-2.0 by `LICENSE.md` there, CC BY-NC 4.0 for data by its `README.md` of 2024; documents are third
+parties'. Size: 135 documents of 47.5 pages on average, 1,082 questions in the file of September 2025 (the paper counts
+1,091).
 Evidence: `evidence_pages`, whole pages, counted from 1. Unanswerable questions have none.
 Score: `anls`. The benchmark lets a language model shorten the prediction and then scores by answer format; ours
 differs: a list is one text, and a number is compared exactly.

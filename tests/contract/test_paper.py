@@ -56,11 +56,12 @@ def test_the_grid_is_three_scales_and_three_families_of_known_datasets() -> None
         assert ranked.model == one.config.model
 
 
-def test_needles_compare_the_lengths_of_each_model() -> None:
-    groups = comparisons(load_experiments(PAPER))
+@pytest.mark.parametrize("file", ["needles.toml", "niah_lengths.toml"])
+def test_needles_compare_the_lengths_of_each_model(file: str) -> None:
+    groups = comparisons(load_experiments(PAPER / file))
     assert len(groups) == 5
     for group in groups:
-        assert len({one.config.data.path for one in group}) == 5
+        assert len({(one.config.data.path, one.config.data.split) for one in group}) == 5
         assert len({one.config.model.path for one in group}) == 1
 
 
