@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64, Shaped
 
 from rampipe.errors import DataError, IncompleteError
 from rampipe.heads.clusters import Clusters
@@ -24,9 +24,15 @@ ELSEWHERE_STEP = 2.0**-40
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is read from every part. index: place in `samples` by id. step: grid of the values; limit: their bound."""
+    """What is read from every part. index: place in `samples` by id. step: grid of the values; limit: their bound.
+
+    column: the one that the metric is as it stands; None for one that is computed. elsewhere: whether the masses on
+    visual tokens outside the evidence are summed too, which only the class of a head needs.
+    """
 
     metric: Metric
+    column: str | None
+    elsewhere: bool
     heads: tuple[HeadId, ...]
     samples: pl.DataFrame
     index: Mapping[str, int]
@@ -39,13 +45,13 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Block:
     """samples: each once. values: on the grid, 0 where undefined. defined: None when all are. elsewhere: sums over
-    defined values in ELSEWHERE_STEPs.
+    defined values in ELSEWHERE_STEPs, None when not wanted.
     """
 
     samples: Int64[np.ndarray, " sample"]
-    values: Float64[np.ndarray, "sample head"]
+    values: Float[np.ndarray, "sample head"]
     defined: Bool[np.ndarray, "sample head"] | None
-    elsewhere: Int64[np.ndarray, "domain head"]
+    elsewhere: Int64[np.ndarray, "domain head"] | None
 
 
 def heads_of(part: Part, metric: Metric) -> tuple[HeadId, ...]:
@@ -67,18 +73,14 @@ def read_block(part: Part, wanted: Wanted) -> Block:
     for a sample that lacks the row of a head.
     """
     names = [name for name in wanted.metric.expression().meta.root_names() if name not in wanted.metric.COUNTS]
-    columns = list(dict.fromkeys(["sample_id", *names, *ELSEWHERE]))
+    columns = list(dict.fromkeys(["sample_id", *names, *(ELSEWHERE if wanted.elsewhere else ())]))
     with part.open() as rows:
         found = _regular_rows(rows, columns, wanted)
         samples, table = _sorted_rows(rows, columns, wanted) if found is None else found
-    present, counts = np.unique(samples, return_counts=True)
-    if len(present) < len(samples):
+    if len(set(samples.tolist())) < len(samples):
+        present, counts = np.unique(samples, return_counts=True)
         raise _duplicated(wanted, int(present[counts > 1][0]), 0, int(counts.max()))
-    frame = pl.DataFrame(table.drop_columns("sample_id"))
-    for name in wanted.metric.COUNTS:
-        of_sample = wanted.samples.get_column(name).gather(samples.tolist()).to_numpy()
-        frame = frame.with_columns(pl.Series(name, np.repeat(of_sample, len(wanted.heads))))
-    return _block(samples, frame, wanted)
+    return _block(samples, table, wanted)
 
 
 def _regular_rows(
@@ -89,7 +91,7 @@ def _regular_rows(
     if of_query is None:
         return None
     num_heads = len(wanted.heads)
-    table = rows.read(columns).unify_dictionaries().combine_chunks()
+    table = _one_chunk(rows.read(columns))
     if not of_query.all():
         table = table.filter(pa.array(np.repeat(of_query, num_heads)))
     codes, known = _sample_codes(table, wanted)
@@ -105,31 +107,47 @@ def _sorted_rows(rows: Rows, columns: Sequence[str], wanted: Wanted) -> tuple[In
     return known[codes[order[:: len(wanted.heads)]]], table.drop_columns(list(KEYS)).take(pa.array(order))
 
 
-def _block(samples: Int64[np.ndarray, " sample"], frame: pl.DataFrame, wanted: Wanted) -> Block:
+def _block(samples: Int64[np.ndarray, " sample"], table: pa.Table, wanted: Wanted) -> Block:
     shape = (len(samples), len(wanted.heads))
-    column = _value(frame, wanted.metric)
+    column = _value(samples, table, wanted)
     defined = None if column.null_count() == 0 else column.is_not_null().to_numpy().reshape(shape)
     values = (column if defined is None else column.fill_null(0.0)).to_numpy().reshape(shape)
     _check_values(samples, values, wanted)
-    rest, other = (frame.get_column(name).to_numpy() for name in ELSEWHERE)
-    elsewhere = np.add(rest, other, dtype=np.float64).reshape(shape)
-    if defined is not None:
-        elsewhere[~defined] = 0.0
-    elsewhere = rounded(elsewhere, ELSEWHERE_STEP)
-    domain = wanted.clusters.domain[wanted.clusters.row_of_sample[samples]]
-    by_domain = np.zeros((len(wanted.clusters.domains), shape[1]))
-    for place in np.unique(domain).tolist():
-        by_domain[place] = elsewhere[domain == place].sum(axis=0)
-    return Block(samples, rounded(values, wanted.step), defined, (by_domain / ELSEWHERE_STEP).astype(np.int64))
+    elsewhere = _elsewhere(samples, table, defined, wanted) if wanted.elsewhere else None
+    return Block(samples, rounded(values, wanted.step), defined, elsewhere)
 
 
-def _value(frame: pl.DataFrame, metric: Metric) -> pl.Series:
+def _value(samples: Int64[np.ndarray, " sample"], table: pa.Table, wanted: Wanted) -> pl.Series:
     """The metric of each row. One that is a column as it stands is not copied to float64: later sums are."""
-    expression = metric.expression()
-    names = expression.meta.root_names()
-    if len(names) == 1 and expression.meta.eq(pl.col(names[0]).cast(pl.Float64)):
-        return frame.get_column(names[0])
-    return frame.select(expression.alias("value")).get_column("value")
+    if wanted.column is not None:
+        return pl.Series(table.column(wanted.column))
+    frame = pl.DataFrame(table.drop_columns("sample_id"))
+    for name in wanted.metric.COUNTS:
+        of_sample = wanted.samples.get_column(name).gather(samples.tolist()).to_numpy()
+        frame = frame.with_columns(pl.Series(name, np.repeat(of_sample, len(wanted.heads))))
+    return frame.select(wanted.metric.expression().alias("value")).get_column("value")
+
+
+def _elsewhere(
+    samples: Int64[np.ndarray, " sample"],
+    table: pa.Table,
+    defined: Bool[np.ndarray, "sample head"] | None,
+    wanted: Wanted,
+) -> Int64[np.ndarray, "domain head"]:
+    """Sums by domain. Raises DataError for masses that are not finite."""
+    rest, other = (_numbers(table, name) for name in ELSEWHERE)
+    values = rounded(rest + other, ELSEWHERE_STEP).reshape(len(samples), -1)
+    if defined is not None:
+        values[~defined] = 0.0
+    places, domain = np.unique(wanted.clusters.domain[wanted.clusters.row_of_sample[samples]], return_inverse=True)
+    sums = (np.arange(len(places))[:, None] == domain).astype(np.float64) @ values
+    if not np.isfinite(sums).all():
+        sample, head = (int(found[0]) for found in np.nonzero(~np.isfinite(values)))
+        name = _name(wanted, int(samples[sample]), head)
+        raise DataError(f"head_stats: {name}: {' or '.join(ELSEWHERE)} is not finite. Run verify on the run.")
+    found = np.zeros((len(wanted.clusters.domains), len(wanted.heads)), dtype=np.int64)
+    found[places] = sums / ELSEWHERE_STEP
+    return found
 
 
 def _check_values(
@@ -143,9 +161,14 @@ def _check_values(
     raise DataError(f"head_stats: {name}: value {values[sample, head]} {what}. Run verify on the run.")
 
 
+def _one_chunk(table: pa.Table) -> pa.Table:
+    """The same rows; a file of one row group is left as it is."""
+    return table if table.column(0).num_chunks == 1 else table.unify_dictionaries().combine_chunks()
+
+
 def _of_query(table: pa.Table, metric: Metric) -> pa.Table:
     """Rows of the metric's query group, in one chunk."""
-    table = table.unify_dictionaries().combine_chunks()
+    table = _one_chunk(table)
     names, codes = encoded(table, "query")
     matching = codes == (names.index(metric.QUERY) if metric.QUERY in names else -1)
     return table if matching.all() else table.filter(pa.array(matching))
@@ -164,8 +187,9 @@ def _sample_codes(table: pa.Table, wanted: Wanted) -> tuple[Int[np.ndarray, " ro
     return codes, known
 
 
-def _numbers(table: pa.Table, name: str) -> Int[np.ndarray, " row"]:
-    return table.column(name).to_numpy()
+def _numbers(table: pa.Table, name: str) -> Shaped[np.ndarray, " row"]:
+    """Not copied, as Arrow's own `to_numpy` of a column would."""
+    return pl.Series(table.column(name)).to_numpy()
 
 
 def _order(table: pa.Table, samples: Int[np.ndarray, " row"], wanted: Wanted) -> Int[np.ndarray, " row"]:

@@ -44,13 +44,16 @@ def top_sets(means: Float64[np.ndarray, "draw head"], size: int) -> Float64[np.n
 def head_class(rank: int | None, elsewhere: float | None, *, size: int) -> HeadClass | None:
     """Class of one head; null for a head without a rank.
 
-    rank: 1 is the highest. elsewhere: mean mass on visual tokens outside the evidence, [0, 1].
+    rank: 1 is the highest. elsewhere: mean mass on visual tokens outside the evidence, [0, 1]; null where it was not
+    read, and then only "core" is known.
     """
     if rank is None:
         return None
     if rank <= size:
         return "core"
-    return "contextual" if elsewhere is not None and elsewhere > CONTEXTUAL_MASS else "other"
+    if elsewhere is None:
+        return None
+    return "contextual" if elsewhere > CONTEXTUAL_MASS else "other"
 
 
 def jaccard(left: set[int], right: set[int]) -> float | None:

@@ -7,40 +7,51 @@ stays apart from both.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import polars as pl
 
 from rampipe.errors import ConfigError, DataError
-from rampipe.heads.blocks import Block, Wanted, heads_of, query_groups, read_block
+from rampipe.heads.blocks import Wanted, heads_of, query_groups, read_block
 from rampipe.heads.clusters import cluster_samples
 from rampipe.heads.exact import exact_step
 from rampipe.heads.layout import Layouts, Part
 from rampipe.heads.metrics.metric import Metric
 from rampipe.heads.sums import HeadSums, PartialSums
 
-NUM_THREADS = 2
+NUM_THREADS = min(os.cpu_count() or 1, 8)
 """Files that are decoded at once; Arrow and numpy release the interpreter for most of it."""
-_AHEAD = 2
+
+SumParts = Callable[[Sequence[Part], Wanted], PartialSums]
+"""`sum_parts`, or what gives the same bytes with more processes."""
 
 
-def reduce_metric(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) -> HeadSums:
+def reduce_metric(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric, *, elsewhere: bool = True) -> HeadSums:
     """Read the metric of every (sample, head); every sample's rows lie in one part.
 
-    parts: `schemas/head_stats.v1.json`, samples: `schemas/samples.v1.json`, of one run.
+    parts: `schemas/head_stats.v1.json`, samples: `schemas/samples.v1.json`, of one run. elsewhere: read the masses
+    that the class of a head needs too, which takes as long again as a metric that is one column.
     Raises ConfigError when the metric's query group was not captured, DataError for duplicated keys, rows of unknown
     samples, values that are not finite, and a metric that is null everywhere, IncompleteError for absent rows.
     """
-    return sum_parts(parts, find_wanted(parts, samples, metric)).finished()
+    return sum_parts(parts, find_wanted(parts, samples, metric, elsewhere=elsewhere)).finished()
 
 
-def sum_parts(parts: Sequence[Part], wanted: Wanted) -> PartialSums:
+def sum_parts(parts: Sequence[Part], wanted: Wanted, *, num_threads: int = NUM_THREADS) -> PartialSums:
     """The sums of these parts; those of others are put beside them by `merge`. Raises what `reduce_metric` raises."""
-    sums = PartialSums.zero(wanted)
-    for block in _blocks(parts, wanted):
-        sums.add(block)
+    sums, adding = PartialSums.zero(wanted), Lock()
+
+    def add(part: Part) -> None:
+        block = read_block(part, wanted)
+        with adding:  # by the thread that has the values in its cache
+            sums.add(block)
+
+    with ThreadPoolExecutor(num_threads) as readers:
+        for _ in readers.map(add, parts):
+            pass
     return sums
 
 
@@ -58,7 +69,7 @@ def _ordered_samples(samples: pl.LazyFrame, metric: Metric) -> pl.DataFrame:
     return known
 
 
-def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) -> Wanted:
+def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric, *, elsewhere: bool = True) -> Wanted:
     """What to read from every part of a run, of which these are all: whoever sums some of them needs the same.
 
     Heads are those of the first part that has the query group. Raises what `reduce_metric` raises.
@@ -76,6 +87,8 @@ def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) ->
     bound = max(largest, 1.0)  # masses and their differences are at most 1, ratios to counts at most the count
     return Wanted(
         metric=metric,
+        column=_column_of(metric),
+        elsewhere=elsewhere,
         heads=heads,
         samples=known,
         index={sample_id: place for place, sample_id in enumerate(ids)},
@@ -86,17 +99,7 @@ def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric) ->
     )
 
 
-def _blocks(parts: Sequence[Part], wanted: Wanted) -> Iterator[Block]:
-    """Of each part in order, read a few ahead."""
-    waiting = deque[Future[Block]]()
-    with ThreadPoolExecutor(NUM_THREADS) as readers:
-        try:
-            for part in parts:
-                waiting.append(readers.submit(read_block, part, wanted))
-                if len(waiting) > NUM_THREADS + _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def _column_of(metric: Metric) -> str | None:
+    """The column that a metric is, but for its type; None for one that is computed."""
+    names = metric.expression().meta.root_names()
+    return names[0] if metric.expression().meta.eq(pl.col(names[0]).cast(pl.Float64)) else None

@@ -27,7 +27,8 @@ class Scope:
 
     num_null: samples that are undefined for every head; they are in no cluster. num_contexts: of the others. sums,
     counts: of the defined values, a row per cluster, sorted by key; `counts` has one column when it is the same for
-    all heads. elsewhere: mean mass on visual tokens outside the evidence; NaN where nothing is defined.
+    all heads. elsewhere: mean mass on visual tokens outside the evidence; NaN where nothing is defined, or it was
+    not read.
     """
 
     name: str
@@ -65,10 +66,11 @@ def iterate_scopes(sums: HeadSums) -> Iterator[Scope]:
     if OVERALL in sums.clusters.domains:
         raise DataError(f"domain {OVERALL!r} is the name of the scope of all samples. Rename the domain.")
     every = np.ones(len(sums.clusters.key), dtype=np.bool_)
-    yield _scope(OVERALL, sums, every, sums.samples, sums.elsewhere.sum(axis=0))
+    yield _scope(OVERALL, sums, every, sums.samples, None if sums.elsewhere is None else sums.elsewhere.sum(axis=0))
     for index, name in enumerate(sums.clusters.domains):
         samples = sums.samples.filter(pl.col("domain") == name)
-        yield _scope(name, sums, sums.clusters.domain == index, samples, sums.elsewhere[index])
+        elsewhere = None if sums.elsewhere is None else sums.elsewhere[index]
+        yield _scope(name, sums, sums.clusters.domain == index, samples, elsewhere)
 
 
 def _scope(
@@ -76,7 +78,7 @@ def _scope(
     sums: HeadSums,
     rows: Bool[np.ndarray, " row"],
     samples: pl.DataFrame,
-    elsewhere: Int64[np.ndarray, " head"],
+    elsewhere: Int64[np.ndarray, " head"] | None,
 ) -> Scope:
     counted = np.flatnonzero(rows & sums.counts.any(axis=1))
     keys = [sums.clusters.key[row] for row in counted.tolist()]
@@ -86,7 +88,8 @@ def _scope(
         counts = counts[:, :1]
     num_defined = np.broadcast_to(counts.sum(axis=0), (len(sums.heads),))
     mean_elsewhere = np.full(len(sums.heads), np.nan)
-    np.divide(elsewhere * ELSEWHERE_STEP, num_defined, out=mean_elsewhere, where=num_defined > 0)
+    if elsewhere is not None:
+        np.divide(elsewhere * ELSEWHERE_STEP, num_defined, out=mean_elsewhere, where=num_defined > 0)
     defined = samples.filter("defined")
     return Scope(
         name,

@@ -23,7 +23,7 @@ class HeadSums:
 
     samples: sample_id, domain, context_key, defined (for any head). sums, counts: of the defined values, a row as in
     `clusters`; `counts` has one column when it is the same for all heads. elsewhere: summed mass on visual tokens
-    outside the evidence, over the same values, in units of 2**-40.
+    outside the evidence, over the same values, in units of 2**-40; None when it was not read.
     """
 
     metric: str
@@ -32,7 +32,7 @@ class HeadSums:
     clusters: Clusters
     sums: Float64[np.ndarray, "row head"]
     counts: Float64[np.ndarray, " row #head"]
-    elsewhere: Int64[np.ndarray, "domain head"]
+    elsewhere: Int64[np.ndarray, "domain head"] | None
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class PartialSums:
     sums: Float64[np.ndarray, "row head"]
     whole: Float64[np.ndarray, " row"]
     partly: Float64[np.ndarray, "row head"] | None
-    elsewhere: Int64[np.ndarray, "domain head"]
+    elsewhere: Int64[np.ndarray, "domain head"] | None
     seen: Bool[np.ndarray, " sample"]
     defined: Bool[np.ndarray, " sample"]
 
@@ -54,7 +54,8 @@ class PartialSums:
     def zero(cls, wanted: Wanted) -> PartialSums:
         """Of no part: merging it changes nothing."""
         shape = (len(wanted.clusters.key), len(wanted.heads))
-        elsewhere = np.zeros((len(wanted.clusters.domains), shape[1]), dtype=np.int64)
+        by_domain = (len(wanted.clusters.domains), shape[1])
+        elsewhere = np.zeros(by_domain, dtype=np.int64) if wanted.elsewhere else None
         flags = (np.zeros(wanted.samples.height, dtype=np.bool_) for _ in range(2))
         return cls(wanted, np.zeros(shape), np.zeros(shape[0]), None, elsewhere, *flags)
 
@@ -64,7 +65,7 @@ class PartialSums:
         self.seen[block.samples] = True
         rows = self.wanted.clusters.row_of_sample[block.samples]
         _add_rows(self.sums, rows, block.values)
-        self.elsewhere += block.elsewhere
+        self.elsewhere = _both(self.elsewhere, block.elsewhere)
         if block.defined is None:
             self.defined[block.samples] = True
             self.whole += np.bincount(rows, minlength=len(self.whole))
@@ -92,7 +93,7 @@ class PartialSums:
             sums=self.sums + other.sums,
             whole=self.whole + other.whole,
             partly=partly[0] + (partly[1] if partly[1:] else 0.0) if partly else None,
-            elsewhere=self.elsewhere + other.elsewhere,
+            elsewhere=_both(self.elsewhere, other.elsewhere),
             seen=self.seen | other.seen,
             defined=self.defined | other.defined,
         )
@@ -132,6 +133,13 @@ class PartialSums:
             counts=counts if self.partly is None else counts + self.partly,
             elsewhere=self.elsewhere,
         )
+
+
+def _both(
+    left: Int64[np.ndarray, "domain head"] | None, right: Int64[np.ndarray, "domain head"] | None
+) -> Int64[np.ndarray, "domain head"] | None:
+    """Both sums, where they are wanted."""
+    return None if left is None or right is None else left + right
 
 
 def _add_rows(

@@ -7,8 +7,6 @@ number of replicas. Statistics: `rampipe.heads.certain`; what is assumed: docs/s
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
@@ -21,6 +19,7 @@ from rampipe.heads.metrics import metric_by_id
 from rampipe.heads.reduce import find_wanted, sum_parts
 from rampipe.heads.sums import PartialSums
 from rampipe.tables.columns import CommittedTable
+from rampipe.tables.order import random_order
 from rampipe.tables.parquet import parse
 from rampipe.tables.record import CommitRecord, commit_path, read_commit
 from rampipe.tables.run import Run
@@ -51,7 +50,7 @@ class StabilityWatch:
         self._level = checked_level(rank, stop)
         self._run, self._rank, self._stop = run, rank, stop
         self._units = {unit.unit_id: unit for unit in run.units}
-        self.order = tuple(sorted(self._units, key=lambda unit_id: _shuffled(unit_id, stop.seed)))
+        self.order = random_order(self._units, seed=stop.seed)
         self.num_taken = 0
         """Units that were looked at: the first so many of `order`."""
         self.membership: Membership | None = None
@@ -108,7 +107,7 @@ class StabilityWatch:
         path, storage = record.path_of("samples"), self._run.storage
         samples = pl.DataFrame(parse(storage.read(path), load_schema(self._run.schemas["samples"]), source=path))
         rows = CommittedTable(storage, record.path_of("head_stats"), load_schema(self._run.schemas["head_stats"]))
-        sums = sum_parts([rows], find_wanted([rows], samples.lazy(), metric_by_id(self._rank.metric)))
+        sums = sum_parts([rows], find_wanted([rows], samples.lazy(), metric_by_id(self._rank.metric), elsewhere=False))
         self._heads = self._heads or sums.wanted.heads
         if sums.partly is not None or self._heads != sums.wanted.heads or len(self._heads) != self._run.num_heads:
             raise DataError(f"{rows.name}: not all heads have a value of {self._rank.metric!r} for the same samples.")
@@ -147,7 +146,3 @@ def checked_level(rank: RankConfig, stop: StopConfig) -> float:
             "negative. Use 0, or another metric."
         )
     return stop.level
-
-
-def _shuffled(unit_id: int, seed: int) -> bytes:
-    return hashlib.blake2b(f"stop/{seed}/{unit_id}".encode(), digest_size=16).digest()

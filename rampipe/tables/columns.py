@@ -60,17 +60,25 @@ class CommittedTable:
     @contextmanager
     def open(self) -> Generator[OpenTable]:
         """The file while it is read. Raises StorageError for a damaged footer, DataError for another schema."""
-        texts = [column.name for column in self.schema.columns if column.type == pa.string()]
-        with self.storage.open_file(self.path) as source:
-            with _naming_damage(self.name):
-                metadata = pq.read_metadata(source)
-            found = metadata.schema.to_arrow_schema()
+        with self.storage.open_file(self.path) as source, self._opened(source) as file:
+            found = file.metadata.schema.to_arrow_schema()
             if not found.equals(self.schema.arrow_schema):  # a tenth of the time of the check, which explains
                 self.schema.check(found, source=self.name)
-            with _naming_damage(self.name):
-                file = pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True, read_dictionary=texts)
-            with file:
-                yield OpenTable(self.name, file, source)
+            yield OpenTable(self.name, file, source)
+
+    def _opened(self, source: pa.NativeFile) -> pq.ParquetFile:
+        with _naming_damage(self.name):
+            try:
+                return pq.ParquetFile(
+                    source,
+                    page_checksum_verification=True,
+                    read_dictionary=self.schema.texts,
+                    pre_buffer=not isinstance(source, pa.MemoryMappedFile),  # memory needs no thread that fetches
+                )
+            except KeyError:  # a column of text is not there
+                found = pq.read_metadata(source).schema.to_arrow_schema()
+        self.schema.check(found, source=self.name)
+        raise AssertionError(f"{self.name}: KeyError, though it has all columns of {self.schema.id}")
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns, text as dictionaries. Raises StorageError for damaged pages, DataError for another schema."""

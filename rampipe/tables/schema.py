@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -43,7 +43,7 @@ class Column:
     range: tuple[float, float] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TableSchema:
     """One version of one table. `key` are the columns that identify a row."""
 
@@ -58,10 +58,15 @@ class TableSchema:
         """Name and version, as files are named: `head_stats.v1`."""
         return f"{self.name}.v{self.version}"
 
-    @property
+    @cached_property
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema, in column order, with nullability."""
         return pa.schema([pa.field(column.name, column.type, nullable=column.nullable) for column in self.columns])
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Names of the columns of text."""
+        return [column.name for column in self.columns if column.type == pa.string()]
 
     def check(self, found: pa.Schema, *, source: str) -> None:
         """Compare a file's schema with this one: same columns and types; order and extra metadata do not matter.

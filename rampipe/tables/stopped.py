@@ -10,6 +10,8 @@ from rampipe.tables.fingerprint import canonical_json
 from rampipe.tables.storage import Storage
 
 STOPPED_PATH = "stopped.json"
+REQUEST_PATH = "stop_request.json"
+"""The same content, published by another process than the capture, which then ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,15 @@ class Stopped:
         return canonical_json(asdict(self)) + b"\n"
 
 
-def read_stopped(storage: Storage) -> Stopped | None:
+def read_stopped(storage: Storage, path: str = STOPPED_PATH) -> Stopped | None:
     """What a run was stopped with; None for one that reads its whole plan. Raises StorageError when it is damaged."""
-    if storage.size(STOPPED_PATH) is None:
+    if storage.size(path) is None:
         return None
     try:
-        raw = json.loads(storage.read(STOPPED_PATH))
+        raw = json.loads(storage.read(path))
         raw["unit_ids"], raw["heads"] = tuple(raw["unit_ids"]), tuple(raw["heads"])
         return Stopped(**raw)
     except (ValueError, TypeError, KeyError):
         raise StorageError(
-            f"{storage.uri}/{STOPPED_PATH}: damaged or edited. Delete it, and capture goes on from what is committed."
+            f"{storage.uri}/{path}: damaged or edited. Delete it, and capture goes on from what is committed."
         ) from None

@@ -38,6 +38,8 @@ def test_classes() -> None:
     assert head_class(3, 0.51, size=2) == "contextual"
     assert head_class(3, 0.5, size=2) == "other"
     assert head_class(None, 0.9, size=2) is None
+    assert head_class(3, None, size=2) is None
+    assert head_class(2, None, size=2) == "core"
 
 
 def test_jaccard() -> None:

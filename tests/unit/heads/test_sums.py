@@ -6,12 +6,15 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rampipe.config import RankConfig
 from rampipe.errors import DataError, IncompleteError
 from rampipe.heads.metrics import metric_by_id
+from rampipe.heads.ranking import rank_scope
 from rampipe.heads.reduce import find_wanted, reduce_metric, sum_parts
+from rampipe.heads.scopes import iterate_scopes
 from rampipe.heads.sums import PartialSums
 from tests.unit.heads.planted import Study, planted_masses
 
@@ -28,6 +31,8 @@ STUDY = Study(
 PARTS, SAMPLES = STUDY.parts(part_samples=4)
 WANTED = find_wanted(PARTS, SAMPLES, SHARE)
 LEAVES = [sum_parts([part], WANTED) for part in PARTS]
+WHOLE = sum_parts(PARTS, WANTED)
+STRAIGHT = reduce_metric(PARTS, SAMPLES, SHARE)
 
 
 def content(sums: PartialSums) -> tuple[bytes, ...]:
@@ -35,6 +40,7 @@ def content(sums: PartialSums) -> tuple[bytes, ...]:
     return tuple(b"" if array is None else array.tobytes() for array in arrays)
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(order=st.permutations(range(len(LEAVES))), joins=st.lists(st.integers(0, 99), min_size=len(LEAVES) - 1))
 def test_any_tree_over_any_order_gives_the_bytes_of_one_pass(order: list[int], joins: list[int]) -> None:
     forest = [LEAVES[place] for place in order]
@@ -43,16 +49,16 @@ def test_any_tree_over_any_order_gives_the_bytes_of_one_pass(order: list[int], j
         right = forest.pop(join % len(forest))
         forest.append(left.merge(right))
     (merged,) = forest
-    assert content(merged) == content(sum_parts(PARTS, WANTED))
-    straight = reduce_metric(PARTS, SAMPLES, SHARE)
-    assert merged.finished().sums.tobytes() == straight.sums.tobytes()
-    assert merged.finished().counts.tobytes() == straight.counts.tobytes()
+    assert content(merged) == content(WHOLE)
+    assert merged.finished().sums.tobytes() == STRAIGHT.sums.tobytes()
+    assert merged.finished().counts.tobytes() == STRAIGHT.counts.tobytes()
 
 
 def test_zero_is_neutral_and_merging_changes_neither_side() -> None:
     left, before = LEAVES[1], content(LEAVES[1])
     merged = left.merge(PartialSums.zero(WANTED))
     assert content(merged) == before
+    assert merged.elsewhere is not None
     for array in (merged.sums, merged.whole, merged.elsewhere, merged.seen, merged.defined):
         array[:] = 1
     assert content(left) == before
@@ -74,3 +80,16 @@ def test_a_sample_on_both_sides_is_refused() -> None:
 def test_a_missing_part_is_noticed_at_the_end() -> None:
     with pytest.raises(IncompleteError, match="26 of 30"):
         reduce(PartialSums.merge, LEAVES[1:]).finished()
+
+
+def test_masses_elsewhere_are_read_when_they_are_wanted() -> None:
+    """Twin of the sums above, which hold them: without, nothing else changes, and absent is not 0."""
+    without = find_wanted(PARTS, SAMPLES, SHARE, elsewhere=False)
+    found = sum_parts(PARTS[:3], without).merge(sum_parts(PARTS[3:], without)).finished()
+    assert WHOLE.finished().elsewhere is not None
+    assert found.elsewhere is None
+    assert found.sums.tobytes() == STRAIGHT.sums.tobytes()
+    scopes = list(iterate_scopes(found))
+    assert all(np.isnan(scope.elsewhere).all() for scope in scopes)
+    classes = [row["class"] for row in rank_scope(scopes[0], SHARE.ID, RankConfig(bootstrap_samples=10)).ranking]
+    assert {*classes} == {"core", None}
