@@ -173,6 +173,15 @@ class TakesHalfASecond(TakesItsTime):
     seconds = 0.5
 
 
+class KeepsWorkBack(TakesItsTime):
+    """The last quarter of the units is not done before the driver has said so: there is work whenever a node goes."""
+
+    def before_unit(self, unit: Unit) -> None:
+        said = Path(os.environ[FAULT_FOLDER]) / "all-nodes-went"
+        while unit.unit_id >= 3 * len(self.run.units) // 4 and not said.exists():
+            time.sleep(0.05)
+
+
 class HoldsOnce(LightWorker):
     """Half of the run is done, and one actor waits until somebody ends it."""
 

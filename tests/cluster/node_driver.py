@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from rampipe.engine.capture import run_capture
 from tests.cluster.conftest import make_config
-from tests.cluster.light_worker import TakesHalfASecond
+from tests.cluster.light_worker import FAULT_FOLDER, KeepsWorkBack
 from tests.cluster.processes import wait_until
 from tests.cluster.raylets import add_node, raylet, start_cluster
 
@@ -65,11 +66,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args(argv)
     cluster, nodes = start_cluster(arguments.nodes)
-    overrides = ("cluster.gpus_per_replica=1", "cluster.replicas='auto'", "capture.unit_samples=2")
+    overrides = (
+        "cluster.gpus_per_replica=1",
+        "cluster.replicas='auto'",
+        "capture.unit_samples=2",
+        "cluster.min_deadline_s=600",
+    )
     config = make_config(arguments.samples, arguments.out, *overrides)
     with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
-        capture = pool.submit(run_capture, config, worker_class=TakesHalfASecond, announce=lambda text: None)
+        capture = pool.submit(run_capture, config, worker_class=KeepsWorkBack, announce=lambda text: None)
         done = list(take_away(cluster, nodes, arguments.out, fault=arguments.fault, rounds=arguments.rounds))
+        (Path(os.environ[FAULT_FOLDER]) / "all-nodes-went").touch()
         outcome = capture.result()
     left = [outcome.num_units - number for number in done]
     came = [raylet(node).pid for node in nodes[-arguments.rounds :]]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
+
 OBJECT_STORE_BYTES = 80 << 20
+MAX_ATTEMPTS = 10
 
 
 def start_cluster(num_nodes: int) -> tuple[Any, list[Any]]:
@@ -21,8 +24,21 @@ def start_cluster(num_nodes: int) -> tuple[Any, list[Any]]:
 
 
 def add_node(cluster: Any) -> Any:
-    """In the main thread only: Ray ties the life of its processes to that of the thread that starts them."""
-    return cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=OBJECT_STORE_BYTES, wait=False)
+    """In the main thread only: Ray ties the life of its processes to that of the thread that starts them.
+
+    Ray gives a node 30 s and leaves its processes behind; on a busy machine another attempt is worth it.
+    """
+    ours = psutil.Process()
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        before = {*ours.children()}
+        try:
+            return cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=OBJECT_STORE_BYTES, wait=False)
+        except Exception:
+            for process in {*ours.children()} - before:
+                process.kill()
+            if attempt == MAX_ATTEMPTS:
+                raise
+    raise AssertionError
 
 
 def raylet(node: Any) -> Any:

@@ -30,10 +30,7 @@ def keep_up(cluster: Any, nodes: list[Any], nodes_file: Path, capture: Future[An
             cluster.remove_node(node, allow_graceful=False)
             nodes.remove(node)
         while len(nodes) < NUM_NODES:
-            try:
-                nodes.append(add_node(cluster))
-            except Exception as error:  # noqa: BLE001 - Ray raises just that for a node that is not up in 30 s
-                print(f"a node did not start: {error}", file=sys.stderr)
+            nodes.append(add_node(cluster))
             tell(nodes, nodes_file)
         time.sleep(0.5)
 
