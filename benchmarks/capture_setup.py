@@ -71,6 +71,7 @@ def make_trials(num_tokens: int, num_questions: int, num_rows: int, *, calibrate
             sample_id=name,
             input_ids=ids,
             regions=torch.cat([regions, asked]),
+            piece_tokens=torch.zeros_like(ids),
             inputs={"mm_token_type_ids": torch.zeros_like(ids)},
             images={},
             question=slice(len(context), len(ids)),

@@ -87,7 +87,7 @@ def named(table: pa.Table, unit: int) -> pa.Table:
             column = table.column(name).cast(pa.string())
             texts = pc.binary_join_element_wise(prefix, column, "")  # pyright: ignore[reportAttributeAccessIssue]
             table = table.set_column(table.column_names.index(name), name, texts)
-    return table.cast(load_schema("head_stats.v1" if "head" in table.column_names else "samples.v1").arrow_schema)
+    return table.cast(load_schema("head_stats.v2" if "head" in table.column_names else "samples.v2").arrow_schema)
 
 
 def write_files(folder: Path, num_rows: int) -> list[str]:
@@ -115,7 +115,7 @@ def compare(folder: Path, names: list[str], repeats: int) -> None:
     """All four in turns; ratios within a repetition."""
     paths = [str(folder / name) for name in names]
     samples = pl.scan_parquet([path.replace("head_stats", "samples") for path in paths], glob=False)
-    parts = [CommittedTable(open_storage(str(folder)), name, load_schema("head_stats.v1")) for name in names]
+    parts = [CommittedTable(open_storage(str(folder)), name, load_schema("head_stats.v2")) for name in names]
     columns = ("mass_evidence", "mass_evidence_image_rest", "mass_other_visual")
 
     def group_by(*chosen: str) -> pl.DataFrame:

@@ -70,7 +70,7 @@ def several(arguments: argparse.Namespace) -> int:
 def check(config: RunConfig) -> None:
     """What can be known to be wrong before anything starts. Raises ConfigError."""
     make_watch(config)
-    check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
+    check_captured(config.rank.metric, config.capture)
     if config.ablate.split is not None:
         ablation_config(config)
     if config.speed.split is not None:

@@ -30,5 +30,5 @@ def make_watch(config: RunConfig) -> MakeWatch | None:
     if config.stop.level is None:
         return None
     checked_level(config.rank, config.stop)
-    check_captured(config.rank.metric, config.capture.queries, calibrate=config.capture.calibrate)
+    check_captured(config.rank.metric, config.capture)
     return lambda run: StabilityWatch(run, config.rank, config.stop)

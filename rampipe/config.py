@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rampipe.errors import ConfigError
 from rampipe.types import QueryGroup
@@ -75,6 +75,10 @@ class CaptureConfig(_Section):
         default="auto",
         description="When and from what the statistics are computed; lse gives masses and peaks alone, for less",
     )
+    peer_scores: bool = Field(
+        default=False,
+        description="Also what copy_score, ocr_hit and r2_score are made of: which key an answer row attends to most",
+    )
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None,
         min_length=1,
@@ -97,6 +101,15 @@ class CaptureConfig(_Section):
     def _ascending(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """One spelling of one set: the fingerprint covers it."""
         return None if layers is None else tuple(sorted({*layers}))
+
+    @model_validator(mode="after")
+    def _peer_scores_can_be_had(self) -> CaptureConfig:
+        """They are read from answer rows, by a backend that touches every key."""
+        if self.peer_scores and "answer" not in self.queries:
+            raise ValueError("capture.peer_scores is about answer rows: add 'answer' to capture.queries")
+        if self.peer_scores and self.backend == "lse":
+            raise ValueError("capture.peer_scores needs every key, which capture.backend 'lse' does not touch")
+        return self
 
 
 class ClusterConfig(_Section):

@@ -23,7 +23,7 @@ from rampipe.attention.recorder import Recorder
 from rampipe.attention.rows import QueryRows, group_rows
 from rampipe.attention.statistics import LayerStatistics
 from rampipe.attention.stopping import ForwardStopped
-from rampipe.errors import ModelError
+from rampipe.errors import ConfigError, ModelError
 
 __all__ = [
     "LayerStatistics",
@@ -56,8 +56,10 @@ def capture_attention(  # noqa: PLR0913 - what is read, where it lies, and how
     The vision tower and other models of the process are not recorded. One forward per context; contexts do not nest.
     `Recorder.layers` is whole once the context has been left.
     Raises SampleError for rows or regions out of range, ModelError for attention that cannot be repeated exactly and
-    for layers that the model does not have.
+    for layers that the model does not have, ConfigError for `rows.tops` with backend lse.
     """
+    if rows.tops is not None and backend == "lse":
+        raise ConfigError("backend 'lse' does not touch every key, so it finds no tops; allowed: dense, deferred, auto")
     if torch.get_float32_matmul_precision() != "highest":
         raise ModelError(
             f"torch's float32 matmul precision is {torch.get_float32_matmul_precision()!r}; needed: 'highest', as "

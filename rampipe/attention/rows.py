@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from rampipe.errors import SampleError
@@ -22,11 +22,13 @@ EVIDENCE, LEARNED_SINK = REGIONS.index("evidence"), REGIONS.index("learned_sink"
 class QueryRows:
     """The rows of the attention matrix to read.
 
-    batch: batch index of each selected row. position: its position in the (padded) sequence of queries.
+    batch: batch index of each selected row. position: its position in the (padded) sequence of queries. tops: rows
+    that also get what `evidence_tops` finds; None for none.
     """
 
     batch: Int[Tensor, " row"]
     position: Int[Tensor, " row"]
+    tops: Bool[Tensor, " row"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class KeyLayout:
 class SampleRows:
     """The selected rows of one batch element, and the regions of its keys.
 
-    row: index of each row in `QueryRows`. layouts: what `lay_out_keys` has worked out, by mask, with that mask.
+    row: index of each row in `QueryRows`. layouts: what `lay_out_keys` has worked out, by mask, with that mask. tops:
+    of these rows, on the CPU.
     """
 
     batch: int
@@ -69,6 +72,7 @@ class SampleRows:
     position: Int[Tensor, " row"]
     last_position: int
     regions: Int8[Tensor, " key"]
+    tops: Bool[Tensor, " row"] | None = None
     layouts: dict[tuple[object, ...], tuple[Tensor | None, KeyLayout]] = field(
         default_factory=dict[tuple[object, ...], tuple[Tensor | None, KeyLayout]]
     )
@@ -101,16 +105,15 @@ def group_rows(
             stage="statistics",
             code="regions_out_of_range",
         )
-    groups: list[SampleRows] = []
-    for index in batch.unique().tolist():
-        selected = (batch == index).nonzero().flatten()
-        groups.append(
-            SampleRows(
-                batch=index if sequences is None else sequences[index],
-                row=selected.to(device),
-                position=position[selected].to(device),
-                last_position=int(position[selected].max()),
-                regions=regions[index],
-            )
+    chosen = {index: (batch == index).nonzero().flatten() for index in batch.unique().tolist()}
+    return [
+        SampleRows(
+            batch=index if sequences is None else sequences[index],
+            row=selected.to(device),
+            position=position[selected].to(device),
+            last_position=int(position[selected].max()),
+            regions=regions[index],
+            tops=None if rows.tops is None else rows.tops.cpu()[selected],
         )
-    return groups
+        for index, selected in chosen.items()
+    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rampipe.attention.call import AttentionCall
@@ -25,6 +25,8 @@ class LayerStatistics:
     another key is no hit, so a head that attends uniformly never hits.
     entropy_nats: minus the sum of p ln p over the keys; p is not renormalised when a learned sink takes a share.
     hit and entropy_nats are None where the backend does not touch every key.
+    evidence_index, mass_evidence_top: of the rows that `QueryRows.tops` names, see `evidence_tops`; -1 and NaN for
+    others, None where it names none.
     A row that sees no key at all is NaN.
     """
 
@@ -32,6 +34,8 @@ class LayerStatistics:
     peak_evidence: Float[Tensor, "head row"]
     hit: Bool[Tensor, "head row"] | None
     entropy_nats: Float[Tensor, "head row"] | None
+    evidence_index: Int[Tensor, "head row"] | None = None
+    mass_evidence_top: Float[Tensor, "head row"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,6 @@ from rampipe.tables.finish import read_success
 from rampipe.tables.parquet import parse
 from rampipe.tables.run import Run, open_run_dir
 from rampipe.tables.schema import load_schema
-from rampipe.tables.storage import Storage
 from rampipe.types import HeadId, QueryGroup, Sample, Unit
 
 STAGE = "examples"
@@ -106,16 +105,16 @@ def choose_samples(run: Run, *, count: int) -> list[tuple[Unit, Row]]:
     for unit in run.units:
         if unit.unit_id not in commits or len(by_domain) >= count:
             continue
-        for row in _measured(run.storage, commits[unit.unit_id]):
+        for row in _measured(run, commits[unit.unit_id]):
             if row["num_evidence"]:
                 by_domain.setdefault(row["domain"], []).append((unit, row))
     turns = [found[turn] for turn in range(count) for found in by_domain.values() if turn < len(found)]
     return turns[:count]
 
 
-def _measured(storage: Storage, commit: CommitRecord) -> list[Row]:
-    path = commit.path_of("samples")
-    return parse(storage.read(path), load_schema("samples.v1"), source=f"{storage.uri}/{path}").to_pylist()
+def _measured(run: Run, commit: CommitRecord) -> list[Row]:
+    path, schema = commit.path_of("samples"), load_schema(run.schemas["samples"])
+    return parse(run.storage.read(path), schema, source=f"{run.storage.uri}/{path}").to_pylist()
 
 
 def _draw_there(

@@ -17,6 +17,7 @@ from rampipe.tables.arms import ArmPlan
 from rampipe.tables.commit import CommitRecord
 from rampipe.tables.run import RunSpec
 from rampipe.tables.schema import load_schema
+from rampipe.tables.unit_kind import CAPTURE
 from rampipe.trials.scores import score_identity
 from rampipe.types import Unit
 
@@ -163,7 +164,7 @@ def estimate(spec: RunSpec, commits: Mapping[int, CommitRecord], *, num_replicas
 
 def row_bytes() -> int:
     """Bytes of a row of head_stats before compression."""
-    types = (column.type for column in load_schema("head_stats.v1").columns)
+    types = (column.type for column in load_schema(CAPTURE.schemas["head_stats"]).columns)
     return sum(kind.bit_width // 8 if str(kind) != "string" else _TEXT_BYTES for kind in types)
 
 

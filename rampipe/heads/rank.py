@@ -13,7 +13,7 @@ import pyarrow as pa
 from rampipe.config import RankConfig
 from rampipe.errors import ConfigError
 from rampipe.heads.accuracy import accuracy
-from rampipe.heads.metrics import METRICS_VERSION, metric_by_id
+from rampipe.heads.metrics import METRICS_VERSION, check_columns, metric_by_id
 from rampipe.heads.overlap import ScopeMeans, compare_scopes
 from rampipe.heads.ranking import rank_scope, to_frame, to_table
 from rampipe.heads.reduce import reduce_metric
@@ -120,6 +120,8 @@ def _rank_one(source: RankSource, config: RankConfig, compared: Sequence[tuple[R
 def _rank_scopes(source: RankSource, config: RankConfig) -> dict[str, pa.Table]:
     """All tables; overlap is still empty."""
     opened = source.opened
+    columns = [name for table in ("head_stats", "samples") for name in opened.run.columns_of(table)]
+    check_columns(config.metric, columns, run_id=source.run_id)
     sums = reduce_metric(opened.head_stats_files, opened.samples, metric_by_id(config.metric))
     found = [rank_scope(scope, config.metric, config) for scope in iterate_scopes(sums)]
     return {

@@ -31,6 +31,8 @@ class Prompt:
     input_ids: Int[Tensor, " token"]
     regions: Int8[Tensor, " token"]
     """Index into `REGIONS`."""
+    piece_tokens: Int[Tensor, " token"]
+    """For each evidence token, how many tokens the smallest piece of evidence has that holds it; 0 elsewhere."""
     inputs: Mapping[str, Tensor]
     """Per-token tensors of the family besides the ids, each [token], e.g. mm_token_type_ids."""
     images: Mapping[str, Tensor]
@@ -102,6 +104,7 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
         sample_id=sample.sample_id,
         input_ids=layout.input_ids,
         regions=partition(layout, found),
+        piece_tokens=found.piece_tokens,
         inputs=_token_inputs(replica, layout.input_ids),
         images=features.tensors,
         question=layout.question,
@@ -119,6 +122,7 @@ def first_tokens(prompt: Prompt, count: int) -> Prompt:
         prompt,
         input_ids=prompt.input_ids[:count],
         regions=prompt.regions[:count],
+        piece_tokens=prompt.piece_tokens[:count],
         inputs={name: tensor[:count] for name, tensor in prompt.inputs.items()},
     )
 

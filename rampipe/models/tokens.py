@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from rampipe.config import EvidenceConfig
@@ -25,6 +25,8 @@ class EvidenceTokens:
     """The evidence of one prompt in tokens."""
 
     mask: Bool[Tensor, " token"]
+    piece_tokens: Int[Tensor, " token"]
+    """For each evidence token, how many tokens the smallest piece of evidence has that holds it; 0 elsewhere."""
     images: frozenset[int]
     """Images that hold evidence."""
     flags: tuple[str, ...]
@@ -38,6 +40,7 @@ def locate_evidence(sample: Sample, layout: Layout, config: EvidenceConfig) -> E
     when tokens are touched but none is covered by `min_overlap`.
     """
     mask = torch.zeros(len(layout.input_ids), dtype=torch.bool)
+    piece_tokens = torch.zeros(len(layout.input_ids), dtype=torch.int64)
     images: set[int] = set()
     flags = set[str]() if sample.evidence else {"no_evidence"}
     for index, evidence in enumerate(sample.evidence):
@@ -47,10 +50,12 @@ def locate_evidence(sample: Sample, layout: Layout, config: EvidenceConfig) -> E
         else:
             found, is_clipped = _visual_tokens(layout, evidence, config, name=name)
             images.add(evidence.image or 0)
+        size = int(found.sum())
+        piece_tokens[found & (~mask | (piece_tokens > size))] = size
         mask |= found
         if is_clipped:
             flags.add("evidence_clipped")
-    return EvidenceTokens(mask, frozenset(images), tuple(sorted(flags)))
+    return EvidenceTokens(mask, piece_tokens, frozenset(images), tuple(sorted(flags)))
 
 
 def overlap_frac(boxes: Float[Tensor, "visual 4"], box: Box) -> Float[Tensor, " visual"]:

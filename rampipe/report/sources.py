@@ -70,7 +70,7 @@ class Sources:
 
     @cached_property
     def samples(self) -> pl.DataFrame:
-        """Rows of all committed units, `samples.v1`."""
+        """Rows of all committed units."""
         return self._committed("samples", self.commits.values())
 
     @cached_property
@@ -138,7 +138,7 @@ class Sources:
 
     def _committed(self, table: str, records: Iterable[CommitRecord]) -> pl.DataFrame:
         """Rows of some units, page checksums verified; empty with the right columns when there is none."""
-        schema = load_schema(f"{table}.v1")
+        schema = load_schema(self.run.schemas[table])
         parts = [schema.arrow_schema.empty_table()]
         for record in records:
             path = record.path_of(table)

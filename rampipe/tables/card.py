@@ -36,7 +36,7 @@ def card_text(run: Run, account: Balance, tables: Mapping[str, str]) -> str:
     for name, files in tables.items():
         header += [f"- config_name: {name}", f"  data_files: {json.dumps(files)}"]
         header += ["  default: true"] if name == "head_stats" else []
-    schema = load_schema("head_stats.v1")
+    schema = load_schema(run.schemas["head_stats"])
     columns = [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in schema.columns]
     about = run.inputs["run"]
     body = [

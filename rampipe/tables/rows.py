@@ -25,7 +25,8 @@ class GroupStatistics:
 
     layers: the model's own indices, ascending. mass: regions in the order of REGIONS, summing to 1.
     mass_evidence_null: the same context with the question replaced by N/A; None when not calibrated. hit, entropy_nats:
-    None when the backend does not touch every key.
+    None when the backend does not touch every key. mass_evidence_top, hit_per_patch, copied: see the schema; None but
+    on answer rows that are read for them.
     Without evidence, or without a learned sink, the columns that speak of it become null whatever the arrays hold.
     """
 
@@ -37,6 +38,9 @@ class GroupStatistics:
     mass_evidence_null: Float32[np.ndarray, "layer head"] | None
     has_evidence: bool
     has_learned_sink: bool
+    mass_evidence_top: Float32[np.ndarray, "layer head"] | None = None
+    hit_per_patch: Float32[np.ndarray, "layer head"] | None = None
+    copied: Float32[np.ndarray, "layer head"] | None = None
 
     @property
     def num_heads(self) -> int:
@@ -46,7 +50,9 @@ class GroupStatistics:
     def check(self, *, source: str) -> None:
         """Raise SampleError when a value is not finite or the masses of a head do not sum to 1."""
         checked = [self.mass, self.entropy_nats]
-        checked += [self.peak_evidence, self.hit, self.mass_evidence_null] if self.has_evidence else []
+        if self.has_evidence:
+            checked += [self.peak_evidence, self.hit, self.mass_evidence_null]
+            checked += [self.mass_evidence_top, self.hit_per_patch, self.copied]
         if not all(values is None or np.isfinite(values).all() for values in checked):
             raise SampleError(
                 f"{source}: attention statistics hold NaN or infinity. Run the model in float32 or bfloat16.",
@@ -64,7 +70,10 @@ class GroupStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleResult:
-    """One measured sample. `region_counts`: tokens of the prompt by region; a region that is absent has 0."""
+    """One measured sample. `region_counts`: tokens of the prompt by region; a region that is absent has 0.
+
+    num_answer: tokens of the reference answer, one for each of its rows; 0 when they are not read.
+    """
 
     sample_id: str
     domain: str
@@ -72,6 +81,7 @@ class SampleResult:
     num_tokens: int
     region_counts: Mapping[str, int]
     groups: Mapping[QueryGroup, GroupStatistics]
+    num_answer: int = 0
     prediction: str | None = None
     correct: bool | None = None
     flags: tuple[str, ...] = ()
@@ -102,7 +112,7 @@ def head_stats_table(results: Sequence[SampleResult]) -> pa.Table:
     ]
     for index, query, group in blocks:
         group.check(source=f"sample {results[index].sample_id}, query {query}")
-    schema = load_schema("head_stats.v1").arrow_schema
+    schema = load_schema("head_stats.v2").arrow_schema
     if not blocks:
         return schema.empty_table()
     groups = [group for _, _, group in blocks]
@@ -131,6 +141,8 @@ def _statistics(groups: Sequence[GroupStatistics], lengths: np.ndarray) -> dict[
 
     def column(values: Callable[[GroupStatistics], np.ndarray | None], null: np.ndarray | None = None) -> pa.Array:
         arrays = [values(group) for group in groups]
+        if all(array is None for array in arrays):
+            return pa.nulls(int(lengths.sum()), pa.float32())
         absent = np.repeat([array is None for array in arrays], lengths)
         parts = [
             np.zeros(length, np.float32) if array is None else array.reshape(-1)
@@ -150,15 +162,18 @@ def _statistics(groups: Sequence[GroupStatistics], lengths: np.ndarray) -> dict[
     columns["peak_evidence"] = column(lambda group: group.peak_evidence, no_evidence)
     columns["hit"] = column(lambda group: group.hit, no_evidence)
     columns["entropy_nats"] = column(lambda group: group.entropy_nats)
+    columns["mass_evidence_top"] = column(lambda group: group.mass_evidence_top, no_evidence)
+    columns["hit_per_patch"] = column(lambda group: group.hit_per_patch, no_evidence)
+    columns["copied"] = column(lambda group: group.copied, no_evidence)
     return columns
 
 
 def samples_table(results: Sequence[SampleResult]) -> pa.Table:
     """One row per measured sample, in the given order."""
-    schema = load_schema("samples.v1").arrow_schema
+    schema = load_schema("samples.v2").arrow_schema
     columns: dict[str, list[object]] = {
         name: [getattr(result, name) for result in results]
-        for name in ("sample_id", "domain", "context_key", "num_tokens", "prediction", "correct")
+        for name in ("sample_id", "domain", "context_key", "num_tokens", "num_answer", "prediction", "correct")
     }
     columns["flags"] = [list(result.flags) for result in results]
     for name in schema.names:

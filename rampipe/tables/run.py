@@ -20,7 +20,7 @@ from rampipe.tables.schema import load_schema
 from rampipe.tables.slug import slug
 from rampipe.tables.stopped import STOPPED_PATH, Stopped, read_stopped
 from rampipe.tables.storage import Storage, open_storage, probe
-from rampipe.tables.unit_kind import UnitKind, kind_of
+from rampipe.tables.unit_kind import EARLIER, UnitKind, kind_of, reads
 from rampipe.types import QueryGroup, Unit
 
 RUN_PATH = "run.json"
@@ -81,7 +81,8 @@ class RunSpec:
 class Run:
     """An existing run folder: what `run.json`, `plan.parquet` and, where there is one, `stopped.json` say.
 
-    units: of a run that was stopped, those that count.
+    units: of a run that was stopped, those that count. schemas: of the tables of a unit, which may be earlier versions
+    of those that are written now.
     """
 
     storage: Storage
@@ -93,6 +94,7 @@ class Run:
     num_heads: int
     versions: Mapping[str, str]
     created: str
+    schemas: Mapping[str, str]
     num_arms: int | None = None
     num_repeats: int | None = None
     stopped: Stopped | None = None
@@ -102,10 +104,9 @@ class Run:
         """What its units give."""
         return kind_of(num_arms=self.num_arms, num_repeats=self.num_repeats)
 
-    @property
-    def schemas(self) -> Mapping[str, str]:
-        """Tables of a unit."""
-        return self.kind.schemas
+    def columns_of(self, table: str) -> tuple[str, ...]:
+        """Names of the columns that a table of a unit has in this run."""
+        return tuple(column.name for column in load_schema(self.schemas[table]).columns)
 
     @property
     def rows_per_sample(self) -> int:
@@ -196,6 +197,7 @@ def open_run_dir(place: Storage | str) -> Run:
         num_heads=about["num_heads"],
         versions=raw["versions"],
         created=raw["created"],
+        schemas=about["schemas"],
         num_arms=about.get("num_arms"),
         num_repeats=about.get("num_repeats"),
         stopped=stopped,
@@ -214,13 +216,15 @@ def _cut(units: tuple[Unit, ...], stopped: Stopped, *, fingerprint: str, source:
 def _refuse_other_schemas(raw: Mapping[str, Any], *, source: str) -> None:
     """Tables of another version are not guessed at. Raises StorageError naming both versions."""
     about = raw["inputs"]["run"]
-    read = dict(kind_of(num_arms=about.get("num_arms"), num_repeats=about.get("num_repeats")).schemas)
-    if about["schemas"] == read:
+    kind = kind_of(num_arms=about.get("num_arms"), num_repeats=about.get("num_repeats"))
+    if reads(about["schemas"], kind):
         return
-    other = sorted({*about["schemas"].values()} - {*read.values()}) or sorted(about["schemas"].values())
+    earlier = (name for current in kind.schemas.values() for name in EARLIER.get(current, ()))
+    read = {*kind.schemas.values(), *earlier}
+    other = sorted({*about["schemas"].values()} - read) or sorted(about["schemas"].values())
     raise StorageError(
         f"{source}: the run was written by rampipe {raw['versions'].get('rampipe', 'unknown')} with tables {other}; "
-        f"this version reads {sorted(read.values())}. Read it with the version that wrote it, or capture it again."
+        f"this version reads {sorted(read)}. Read it with the version that wrote it, or capture it again."
     )
 
 

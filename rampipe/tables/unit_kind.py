@@ -45,7 +45,7 @@ def _groups(result: SampleResult) -> Any:
 
 
 CAPTURE: UnitKind[SampleResult] = UnitKind(
-    schemas={"errors": "errors.v1", "samples": "samples.v1", "head_stats": "head_stats.v1"},
+    schemas={"errors": "errors.v1", "samples": "samples.v2", "head_stats": "head_stats.v2"},
     tables={"samples": samples_table, "head_stats": head_stats_table},
     shape_of=_groups,
 )
@@ -60,6 +60,17 @@ TIMINGS: UnitKind[ArmTimings] = UnitKind(
     shape_of=lambda result: len(result.repetitions),
     sample_key=("arm_id", "context_tokens"),
 )
+
+
+EARLIER: Mapping[str, tuple[str, ...]] = {"head_stats.v2": ("head_stats.v1",), "samples.v2": ("samples.v1",)}
+"""Versions that lack columns of a later one and are the same otherwise: runs that have them are read as they are."""
+
+
+def reads(schemas: Mapping[str, str], kind: UnitKind[Any]) -> bool:
+    """Whether tables of these schemas are read as a run of this kind: its own, or earlier ones."""
+    return {*schemas} == {*kind.schemas} and all(
+        schemas[name] in (current, *EARLIER.get(current, ())) for name, current in kind.schemas.items()
+    )
 
 
 def kind_of(*, num_arms: int | None, num_repeats: int | None) -> UnitKind[Any]:

@@ -76,7 +76,7 @@ def _capture(
     language-model head, whose logits alone are 10 GB at 32k tokens.
     """
     batch = collate(replica, prompts)
-    plan = plan_rows(prompts, [groups] * len(prompts), batch.offsets)
+    plan = plan_rows(prompts, [groups] * len(prompts), batch.offsets, peer_scores=config.peer_scores)
     with (
         torch.inference_mode(),
         capture_attention(
@@ -110,5 +110,6 @@ def _result(trial: Trial, groups: Groups) -> SampleResult:
         num_tokens=prompt.num_prompt_tokens,
         region_counts=dict(zip(REGIONS, counts, strict=True)),
         groups=groups,
+        num_answer=len(prompt.input_ids) - prompt.num_prompt_tokens,
         flags=prompt.flags,
     )

@@ -36,6 +36,7 @@ def without_answer(prompt: Prompt) -> Prompt:
         prompt,
         input_ids=prompt.input_ids[:stop],
         regions=prompt.regions[:stop],
+        piece_tokens=prompt.piece_tokens[:stop],
         inputs={name: tensor[:stop] for name, tensor in prompt.inputs.items()},
     )
 

@@ -88,7 +88,8 @@ def observe_shared(
     wanted: list[tuple[QueryGroup, ...]] = [
         ("question",) if reading.is_null else config.queries for reading in readings
     ]
-    plan = plan_rows(prompts, wanted, [reading.start - reading.context.num_tokens for reading in readings])
+    offsets = [reading.start - reading.context.num_tokens for reading in readings]
+    plan = plan_rows(prompts, wanted, offsets, peer_scores=config.peer_scores)
     inputs = _continuations(replica, beginnings, readings, num_new=num_new)
     regions = _regions(readings, width=width, num_new=num_new).to(replica.device)
     last = expected_layers(replica.model, config.layers)[-1]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from rampipe.attention.capture import QueryRows, Recorder, bad_rows, check_recor
 from rampipe.errors import SampleError
 from rampipe.models.prompts import Prompt
 from rampipe.tables.rows import GroupStatistics
-from rampipe.types import REGIONS, QueryGroup
+from rampipe.trials.peer_scores import EVIDENCE, peer_scores
+from rampipe.types import QueryGroup
 
 Groups = dict[QueryGroup, GroupStatistics]
-
-EVIDENCE = REGIONS.index("evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +31,28 @@ class RowPlan:
     """First row of each (prompt, group)."""
 
 
-def plan_rows(prompts: Sequence[Prompt], groups: Sequence[tuple[QueryGroup, ...]], offsets: Sequence[int]) -> RowPlan:
+def plan_rows(
+    prompts: Sequence[Prompt],
+    groups: Sequence[tuple[QueryGroup, ...]],
+    offsets: Sequence[int],
+    *,
+    peer_scores: bool = False,
+) -> RowPlan:
     """Rows of each prompt's groups, as positions in the forward. offsets: where each prompt's first token is, or would
-    be: it may be negative where a forward begins later.
+    be: it may be negative where a forward begins later. peer_scores: whether answer rows are read for these too.
     """
     batch: list[int] = []
     positions: list[int] = []
     starts: list[int] = []
+    tops: list[bool] = []
     for index, (prompt, of_prompt) in enumerate(zip(prompts, groups, strict=True)):
         for group in of_prompt:
             starts.append(len(positions))
             positions += [offsets[index] + position for position in prompt.query_positions(group)]
             batch += [index] * (len(positions) - starts[-1])
-    return RowPlan(QueryRows(torch.tensor(batch), torch.tensor(positions)), tuple(groups), tuple(starts))
+            tops += [group == "answer"] * (len(positions) - starts[-1])
+    rows = QueryRows(torch.tensor(batch), torch.tensor(positions), torch.tensor(tops) if peer_scores else None)
+    return RowPlan(rows, tuple(groups), tuple(starts))
 
 
 def read_groups(
@@ -68,24 +76,29 @@ def read_groups(
         # Some row is bad: each sample is judged for itself.
         is_bad = bad_rows(recorder).numpy()
     averages = _averages(recorder, plan)
-    numbers = np.array(sorted(recorder.layers), dtype=np.int16)
     results: list[Groups | SampleError] = []
     first = 0
     for index, prompt in enumerate(prompts):
         groups: Groups = {
-            group: GroupStatistics(
-                layers=numbers,
-                **averages[first + place],
-                mass_evidence_null=None,
-                has_evidence=bool((prompt.regions == EVIDENCE).any()),
-                has_learned_sink=recorder.has_learned_sink,
-            )
-            for place, group in enumerate(plan.groups[index])
+            group: _group(recorder, prompt, averages[first + place]) for place, group in enumerate(plan.groups[index])
         }
+        if plan.rows.tops is not None and "answer" in groups:
+            start = plan.starts[first + plan.groups[index].index("answer")]
+            groups["answer"] = replace(groups["answer"], **peer_scores(recorder, prompt, first_row=start))
         first += len(plan.groups[index])
         is_sample_bad = bool(is_bad[plan.rows.batch.numpy() == index].any())
         results.append(_judged(groups, prompt.sample_id, is_bad=is_sample_bad))
     return results
+
+
+def _group(recorder: Recorder, prompt: Prompt, averages: Mapping[str, Any]) -> GroupStatistics:
+    return GroupStatistics(
+        layers=np.array(sorted(recorder.layers), dtype=np.int16),
+        **averages,
+        mass_evidence_null=None,
+        has_evidence=bool((prompt.regions == EVIDENCE).any()),
+        has_learned_sink=recorder.has_learned_sink,
+    )
 
 
 def _judged(groups: Groups, sample_id: str, *, is_bad: bool) -> Groups | SampleError:
@@ -117,7 +130,8 @@ def _averages(recorder: Recorder, plan: RowPlan) -> list[dict[str, Any]]:
         if of_layers[0] is None:
             averages = [{**average, name: None} for average in averages]
             continue
-        values = torch.stack(of_layers).cpu().double().numpy()
+        device = of_layers[0].device  # layers may be on several
+        values = torch.stack([of_layer.to(device) for of_layer in of_layers]).cpu().double().numpy()
         sums = np.moveaxis(np.add.reduceat(values, plan.starts, axis=2), 2, 0)
         means = (sums / lengths.reshape(-1, *[1] * (sums.ndim - 1))).astype(np.float32)
         averages = [{**average, name: mean} for average, mean in zip(averages, means, strict=True)]

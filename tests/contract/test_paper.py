@@ -51,7 +51,7 @@ def test_the_grid_is_three_scales_and_three_families_of_known_datasets() -> None
         assert sum("Qwen3-VL" in model for model in models) == 3
     for one in found:
         ranked = one.ranked_on or one.config
-        check_captured(ranked.rank.metric, ranked.capture.queries, calibrate=ranked.capture.calibrate)
+        check_captured(ranked.rank.metric, ranked.capture)
         assert (one.ranked_on is None) == (one.config.ablate.split is None)
         assert ranked.model == one.config.model
 

@@ -20,12 +20,19 @@ def ranked(folder: Path, *, metric: str, shuffled: bool) -> Ranking:
     write_planted(folder / "model", heads=PLANTED)
     write_shards(planted_samples(count=24, seed=7, shuffled=shuffled), folder / "samples", split="eval")
     config = make_config(
-        model=folder / "model", data=folder / "samples", out=folder / "runs", overrides=["capture.unit_samples=8"]
+        model=folder / "model",
+        data=folder / "samples",
+        out=folder / "runs",
+        overrides=[
+            "capture.unit_samples=8",
+            "capture.queries=['question','last','answer']",
+            "capture.peer_scores=true",
+        ],
     )
     return rank_run(finished_run(config), RankConfig(metric=metric, k_frac=2 / 64, bootstrap_samples=200))
 
 
-@pytest.mark.parametrize("metric", ["ram", "ram_last", "hit", "lift"])
+@pytest.mark.parametrize("metric", ["ram", "ram_last", "hit", "lift", "ocr_hit", "r2_score"])
 def test_planted_heads_rank_first(tmp_path: Path, metric: str) -> None:
     ranking = ranked(tmp_path, metric=metric, shuffled=False)
     assert set(ranking.core_heads()) == set(PLANTED)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rampipe.attention.backends.backend import Backend
 from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, Scratch, logit_blocks
+from rampipe.attention.backends.tops import EvidenceTops
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import LEARNED_SINK, PADDING_SLOT, KeyLayout
 from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
@@ -33,12 +34,20 @@ def all_statistics(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStat
     mass = torch.empty(num_heads, num_rows, PADDING_SLOT, device=device)
     peak_evidence, entropy = torch.empty(2, num_heads, num_rows, device=device)
     hit = torch.empty(num_heads, num_rows, dtype=torch.bool, device=device)
+    tops = EvidenceTops.of(first, num_heads=num_heads)
     for heads, rows, logits in logit_blocks(reads, first.layout, scratch):
         weights = scratch.take("weights", logits.shape, like=logits)
         found = _summarise(logits, first.layout, None if sinks is None else sinks[heads], weights=weights)
         mass[heads, rows], peak_evidence[heads, rows], hit[heads, rows], entropy[heads, rows] = found
+        if tops is not None:
+            tops.read(logits, mass[heads, rows], heads=heads, rows=rows)
     parts = [slice(start, start + first.num_heads) for start in range(0, num_heads, first.num_heads)]
-    return [LayerStatistics(mass[part], peak_evidence[part], hit[part], entropy[part]) for part in parts]
+    if tops is None:
+        return [LayerStatistics(mass[part], peak_evidence[part], hit[part], entropy[part]) for part in parts]
+    return [
+        LayerStatistics(mass[part], peak_evidence[part], hit[part], entropy[part], tops.index[part], tops.mass[part])
+        for part in parts
+    ]
 
 
 def _summarise(
@@ -48,7 +57,10 @@ def _summarise(
     *,
     weights: Float[Tensor, "head row key"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """mass, peak_evidence, hit, entropy_nats of whole rows. Overwrites `logits`, and `weights` is memory for it."""
+    """mass, peak_evidence, hit, entropy_nats of whole rows; `weights` is memory for it.
+
+    Leaves in `logits` their distance from the row's largest, LEAST_EXPONENT at least.
+    """
     evidence_peak = _largest(logits[..., : layout.num_evidence])
     other_peak = _largest(logits[..., layout.num_evidence :])
     peak = torch.maximum(evidence_peak, other_peak)

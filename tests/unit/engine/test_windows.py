@@ -17,6 +17,7 @@ def prepared(row: int, num_tokens: int, *, context: str = "", context_tokens: in
         sample_id=str(row),
         input_ids=torch.zeros(num_tokens, dtype=torch.int64),
         regions=torch.zeros(num_tokens, dtype=torch.int8),
+        piece_tokens=torch.zeros(num_tokens, dtype=torch.int64),
         inputs={},
         images={},
         question=slice(context_tokens, num_tokens),

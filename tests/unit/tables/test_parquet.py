@@ -12,7 +12,7 @@ from rampipe.tables.rows import head_stats_table
 from rampipe.tables.schema import load_schema
 from tests.unit.tables.synthetic import result
 
-SCHEMA = load_schema("head_stats.v1")
+SCHEMA = load_schema("head_stats.v2")
 TABLE = head_stats_table([result(row) for row in range(1, 40)])
 DATA = to_bytes(TABLE, metadata={"unit": "7", "fingerprint": "ab"})
 

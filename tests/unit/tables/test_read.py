@@ -11,7 +11,7 @@ from rampipe import open_run
 from rampipe.errors import StorageError
 from rampipe.tables.derived import publish_stage
 from rampipe.tables.run import Run, create_run
-from rampipe.tables.schema import load_schema
+from rampipe.tables.schema import latest_schema, load_schema
 from tests.unit.tables.synthetic import capture, commit, spec
 
 
@@ -22,7 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_frames_are_the_committed_rows(run: Run) -> None:
     opened = open_run(run.storage.uri)
-    assert opened.head_stats.collect().shape == (120, 17)
+    assert opened.head_stats.collect().shape == (120, 20)
     assert opened.samples.collect().height == 10
     assert opened.errors.collect()["row"].to_list() == [1, 10]
     assert opened.plan.collect().rows() == [(index, "part.parquet", 4 * index, 4 * index + 4) for index in range(3)]
@@ -61,7 +61,7 @@ def test_a_run_without_a_commit_has_empty_frames(tmp_path: Path) -> None:
     for name in ("head_stats", "samples", "errors"):
         frame = getattr(opened, name).collect()
         assert frame.height == 0
-        assert frame.columns == load_schema(f"{name}.v1").arrow_schema.names
+        assert frame.columns == latest_schema(name).arrow_schema.names
 
 
 def test_a_file_of_another_size_is_named(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_later_stages_are_read_once_they_exist(tmp_path: Path) -> None:
 def test_a_run_is_a_hugging_face_dataset(run: Run, tmp_path: Path, name: str, num_rows: int) -> None:
     rows = datasets.load_dataset(run.storage.uri, name, split="train", cache_dir=str(tmp_path))
     assert rows.num_rows == num_rows
-    assert rows.column_names == load_schema(f"{name}.v1").arrow_schema.names
+    assert rows.column_names == latest_schema(name).arrow_schema.names
     if name == "head_stats":
         assert rows.data.column("mass_evidence").null_count == 48
 

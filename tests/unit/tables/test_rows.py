@@ -86,7 +86,7 @@ def test_messages_are_cut_and_failures_are_in_the_order_of_the_shard() -> None:
 
 
 def test_tables_of_nothing_have_their_schema() -> None:
-    made = {"head_stats.v1": head_stats_table([]), "samples.v1": samples_table([]), "errors.v1": errors_table([])}
+    made = {"head_stats.v2": head_stats_table([]), "samples.v2": samples_table([]), "errors.v1": errors_table([])}
     for schema_id, table in made.items():
         assert table.num_rows == 0
         assert table.schema == load_schema(schema_id).arrow_schema
