@@ -47,7 +47,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--samples", type=int, help="default: 512 of the testbed, 24 of the other")
+    parser.add_argument("--samples", type=int, help="default: 2,048 of the testbed, 24 of the other")
     parser.add_argument("--repeats", type=int, default=3)
     return parser.parse_args()
 
@@ -117,7 +117,7 @@ def write_noise(folder: Path, num_samples: int) -> None:
 def prepare(shape: str, folder: Path, num_samples: int | None) -> list[str]:
     """Model and samples on disk; the settings that name them."""
     if shape == "testbed":
-        write_samples(folder / "samples", split="select", count_per_domain=(num_samples or 512) // 4, seed=5)
+        write_samples(folder / "samples", split="select", count_per_domain=(num_samples or 2048) // 4, seed=5)
         return [f"model.path={weights_path()}", "capture.unit_samples=64"]
     write_noise(folder / "samples", num_samples or 24)
     write_random_model(folder / "model", tokenizer_folder=weights_path(), hidden=HIDDEN, num_layers=LAYERS)

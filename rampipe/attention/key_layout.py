@@ -42,8 +42,9 @@ def _lay_out(call: AttentionCall, sample: SampleRows) -> KeyLayout:
     doubtful = torch.arange(first, num_keys, device=device)
     bias = row_bias(call, sample.batch, position=sample.position.to(device), key=doubtful)
     is_seen, is_biased = torch.ones(num_keys, dtype=torch.bool), torch.zeros(num_keys, dtype=torch.bool)
-    is_seen[first:] = (bias > HIDDEN / 2).flatten(0, 1).any(dim=0).cpu()
-    is_biased[first:] = (bias != 0).flatten(0, 1).any(dim=0).cpu()
+    least, most = bias.flatten(0, 1).aminmax(dim=0)
+    is_seen[first:] = (most > HIDDEN / 2).cpu()
+    is_biased[first:] = ((least != 0) | (most != 0)).cpu()
     is_seen[0] |= not bool(is_seen.any())  # rows that see nothing are reported, not left out
     slots = sample.regions[len(sample.regions) - num_keys :].long()
     slots = torch.where(slots < 0, PADDING_SLOT, slots)

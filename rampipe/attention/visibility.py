@@ -43,7 +43,7 @@ def row_bias(
 def _gathered(
     mask: Tensor, batch: int, *, position: Int[Tensor, " row"], key: Int[Tensor, " key"]
 ) -> Float[Tensor, "head_or_one row key"]:
-    rows = mask[batch if mask.shape[0] > 1 else 0][:, position[:, None], key[None, :]]
+    rows = mask[batch if mask.shape[0] > 1 else 0].index_select(1, position).index_select(2, key)
     if rows.dtype == torch.bool:
         return _as_bias(rows)
     # Half of the type's minimum: transformers writes the minimum itself, some models -inf.
