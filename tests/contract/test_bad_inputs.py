@@ -35,7 +35,7 @@ from rampipe.testbed.dataset import write_samples
 from tests.local_run import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
-ESCAPING_ID = "../../../escaped"
+ESCAPING_ID = "../../../climbed-out-of-the-run"
 NOT_UTF8 = b"\xff\xfe"
 
 
@@ -175,7 +175,7 @@ def test_what_was_clipped_or_lacks_evidence_is_flagged_and_null(captured: OpenRu
 def test_an_id_that_looks_like_a_path_touches_no_path(captured: OpenRun) -> None:
     assert captured.samples.filter(sample_id=ESCAPING_ID).collect().height == 1
     folder = Path(captured.run.storage.uri)
-    assert not list(folder.parents[2].rglob("*escaped*"))
+    assert not list(folder.parents[2].rglob("*climbed-out-of-the-run*"))
     names = {path.name for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "README.md",
