@@ -8,7 +8,7 @@ from rampipe.errors import StorageError
 from rampipe.tables.commit import quarantine
 from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.record import COMMITS_FOLDER, CommitRecord, read_commit
-from rampipe.tables.run import open_run_dir
+from rampipe.tables.run import Run, open_run_dir
 from rampipe.tables.storage import TMP_FOLDER, Storage
 from rampipe.tables.verify import check_unit, strangers
 
@@ -26,6 +26,7 @@ def repair(storage: Storage) -> RepairReport:
 
     Also clears `_tmp/`, where a killed process leaves its half-written file. Only while no capture is running: it would
     take away the files of a unit that is about to be committed.
+    Raises StorageError for damage to a run of an earlier schema version, whose units this one cannot compute again.
     """
     run = open_run_dir(storage)
     units = {unit.unit_id: unit for unit in run.units}
@@ -44,11 +45,23 @@ def repair(storage: Storage) -> RepairReport:
     moved += strangers(run, intact)
     if _success_is_wrong(storage, run_content=success_content(run, dict(sorted(intact.items())))["commits_sha256"]):
         moved.insert(0, SUCCESS_PATH)
+    _refuse_earlier(run, moved)
     for path in moved:
         quarantine(storage, path, storage.read(path))
     for path in storage.list(TMP_FOLDER):
         storage.delete(path)
     return RepairReport(tuple(sorted({*units} - {*intact})), tuple(moved))
+
+
+def _refuse_earlier(run: Run, damaged: list[str]) -> None:
+    if not damaged or dict(run.schemas) == dict(run.kind.schemas):
+        return
+    raise StorageError(
+        f"{run.storage.uri}: {damaged[0]} is damaged or nobody's, and this version writes tables "
+        f"{sorted(run.kind.schemas.values())}, while the run has {sorted(run.schemas.values())}: what is moved away "
+        "could not be computed again, so nothing was moved. Repair it with rampipe "
+        f"{run.versions.get('rampipe', 'of its time')}."
+    )
 
 
 def _success_is_wrong(storage: Storage, *, run_content: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -16,7 +17,7 @@ def start_cluster(num_nodes: int) -> tuple[Any, list[Any]]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = insist(lambda: Cluster(initialize_head=True, head_node_args=head))
     nodes = [add_node(cluster) for _ in range(num_nodes)]
     cluster.wait_for_nodes(timeout=600)
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")  # pyright: ignore[reportArgumentType]
@@ -24,20 +25,22 @@ def start_cluster(num_nodes: int) -> tuple[Any, list[Any]]:
 
 
 def add_node(cluster: Any) -> Any:
-    """In the main thread only: Ray ties the life of its processes to that of the thread that starts them.
+    """In the main thread only: Ray ties the life of its processes to that of the thread that starts them."""
+    return insist(lambda: cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=OBJECT_STORE_BYTES, wait=False))
 
-    Ray gives a node 30 s and leaves its processes behind; on a busy machine another attempt is worth it.
-    """
+
+def insist(start: Callable[[], Any]) -> Any:
+    """Ray gives a node 30 s and leaves its processes behind; on a busy machine another attempt is worth it."""
     ours = psutil.Process()
     for attempt in range(1, MAX_ATTEMPTS + 1):
         before = {*ours.children()}
         try:
-            return cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=OBJECT_STORE_BYTES, wait=False)
+            return start()
         except Exception:
-            for process in {*ours.children()} - before:
-                process.kill()
             if attempt == MAX_ATTEMPTS:
                 raise
+            for process in {*ours.children()} - before:
+                process.kill()
     raise AssertionError
 
 

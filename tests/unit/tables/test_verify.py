@@ -18,6 +18,7 @@ from rampipe.tables.rows import errors_table, head_stats_table, samples_table
 from rampipe.tables.rowset import RowSetHash
 from rampipe.tables.run import Run, create_run
 from rampipe.tables.verify import row_set_hash, verify
+from tests.unit.tables.earlier import into_earlier
 from tests.unit.tables.synthetic import PROVENANCE, capture, commit, result, spec
 
 Damage = Callable[[bytes], bytes]
@@ -190,3 +191,17 @@ def test_a_sample_in_two_units_is_found(tmp_path: Path) -> None:
     finish_run(run)
     problems = verify(run.storage).problems
     assert any("sample '../läufe/0': in unit 0 and in unit 1" in problem for problem in problems)
+
+
+def test_a_damaged_run_of_an_earlier_version_is_left_as_it_is(tmp_path: Path) -> None:
+    run = into_earlier(capture(str(tmp_path)))
+    assert repair(run.storage).moved == ()  # twin: nothing is wrong yet
+    run.storage.replace("head_stats/unit-000001.parquet", b"damaged")
+    before = files_of(run)
+    with pytest.raises(StorageError, match=r"head_stats\.v2.*while the run has.*head_stats\.v1.*nothing was moved"):
+        repair(run.storage)
+    assert files_of(run) == before
+
+
+def files_of(run: Run) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path(run.storage.uri).rglob("*") if path.is_file()}
