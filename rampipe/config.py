@@ -32,7 +32,7 @@ class ModelConfig(_Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3"] = Field(
         default="auto",
-        description="auto: sdpa, which reads contexts once, or eager for models without it. Others only by name",
+        description="auto: a flash kernel that is installed, on a GPU in half precision; else sdpa; else eager",
     )
     trust_remote_code: Literal[False] = Field(default=False, description="Never true: rampipe does not run remote code")
 
@@ -116,7 +116,9 @@ class ClusterConfig(_Section):
     """What each replica holds, and when the engine loses patience."""
 
     replicas: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
-    gpus_per_replica: float = Field(default=1.0, ge=0.0)
+    gpus_per_replica: float = Field(
+        default=1.0, ge=0.0, description="More than 1: a model larger than one GPU, its layers spread over them"
+    )
     cpus_per_replica: float = Field(default=1.0, gt=0.0)
     threads_per_replica: int = Field(default=1, ge=1, description="Threads of torch on the CPU")
     start_timeout_s: float = Field(default=600.0, gt=0.0, description="Longest wait for the first replica")
@@ -128,6 +130,11 @@ class ClusterConfig(_Section):
 
 class RankConfig(_Section):
     """How rows become a ranking."""
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a replica has a GPU, several, or a share of one."""
+        return self.gpus_per_replica > 0
+
 
     metric: str = "ram"
     k_frac: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
@@ -240,17 +247,6 @@ class RunConfig(_Section):
     speed: SpeedConfig = SpeedConfig()
     report: ReportConfig = ReportConfig()
     out: str = Field(default="runs", description="Folder or object-store prefix that receives the run")
-
-    @field_validator("cluster")
-    @classmethod
-    def _one_device(cls, cluster: ClusterConfig) -> ClusterConfig:
-        """A replica's model is on one device: its layers would have to be spread by accelerate, which is not used."""
-        if cluster.gpus_per_replica > 1:
-            raise ValueError(
-                f"gpus_per_replica is {cluster.gpus_per_replica:g}; allowed: up to 1, as a model is not spread over "
-                "several GPUs. Take a GPU with more memory, a smaller model, or model.dtype=bfloat16"
-            )
-        return cluster
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:

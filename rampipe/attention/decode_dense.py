@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rampipe.attention.call import AttentionCall, read_call
-from rampipe.attention.interface import AttentionFunction, installed, refuse_unless_alone
+from rampipe.attention.interface import AttentionFunction, installed, masked_kernel, refuse_unless_alone
 from rampipe.errors import ModelError
 
 
@@ -71,10 +71,11 @@ def packed_decode(model: PreTrainedModel) -> Generator[None]:
 
     Prefill, models whose every query head has keys of its own, other models of the process and the vision tower are
     left to the library. The same sums in another order: equal within float rounding. Afterwards the registry is as
-    before, also when the body raises.
-    Raises ModelError for another implementation than sdpa, or when attention is observed or restricted already.
+    before, also when the body raises. A decoder on a flash kernel is on sdpa within.
+    Raises ModelError for an eager decoder, or when attention is observed or restricted already.
     """
     decoder = model.get_decoder()
-    refuse_unless_alone(decoder, "packed decoding")
-    with installed([PackedDecode(decoder)]):
-        yield
+    with masked_kernel(model):
+        refuse_unless_alone(decoder, "packed decoding")
+        with installed([PackedDecode(decoder)]):
+            yield

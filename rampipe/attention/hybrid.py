@@ -22,8 +22,9 @@ from rampipe.attention.call import AttentionCall, read_call
 from rampipe.attention.dense_heads import dense_heads
 from rampipe.attention.flex_prefill import FlexPrefill, flex_prefill
 from rampipe.attention.hybrid_plan import HeadShape, HybridPlan, LayerHeads
-from rampipe.attention.interface import AttentionFunction, installed, refuse_unless_alone
+from rampipe.attention.interface import AttentionFunction, installed, masked_kernel, refuse_unless_alone
 from rampipe.attention.kept_keys import KeptKeys, first_real_keys, kept_keys, visible
+from rampipe.attention.layers import ranges, softmax_layers
 from rampipe.attention.split_cache import SplitCache, SplitLayer
 from rampipe.attention.split_decode import decode_attention
 from rampipe.attention.windowed import WindowRule, windowed_attention
@@ -49,7 +50,7 @@ class HybridAttention:
         self.dense: AttentionFunction = ALL_ATTENTION_FUNCTIONS["sdpa"]
         self.prior: AttentionFunction | None = self.dense
         self.flex = flex_prefill(model.device)
-        self._kept: dict[tuple[int, ...], list[KeptKeys]] = {}
+        self._kept: dict[tuple[torch.device, tuple[int, ...]], list[KeptKeys]] = {}
 
     def new_cache(self, *, capacity_tokens: int) -> SplitCache:
         """A cache for one batch, to be given to `generate` or to the model as `past_key_values`.
@@ -89,9 +90,10 @@ class HybridAttention:
 
     def _keys_kept(self, mask: Tensor | None, query: Tensor) -> list[KeptKeys]:
         first = tuple(first_real_keys(mask, query.shape[0]))
-        if first not in self._kept:
-            self._kept[first] = kept_keys(self.plan, self.text_keys, first_real=list(first), device=query.device)
-        return self._kept[first]
+        if (query.device, first) not in self._kept:
+            kept = kept_keys(self.plan, self.text_keys, first_real=list(first), device=query.device)
+            self._kept[query.device, first] = kept
+        return self._kept[query.device, first]
 
 
 def _through(cache: SplitLayer, *, is_first: bool) -> tuple[Tensor, Tensor]:
@@ -209,20 +211,22 @@ def hybrid_attention(
 
     text_keys: which keys of the (padded) prompt are text; needed where the plan keeps text. Keys after them, such as
     generated tokens, are seen through the window alone. Without the context's own cache the result is the same, and no
-    memory is saved. Layers with a window of their own stay as they are. With nothing to hide, bit-identical to dense.
-    Raises ConfigError for heads that the model lacks or text that is not named, ModelError for another implementation
-    than sdpa, for layers that share keys or differ in kv_heads, or when attention is observed or restricted already.
+    memory is saved. Layers with a window of their own stay as they are: a full head of theirs sees that window. With
+    nothing to hide, bit-identical to dense. A decoder on a flash kernel is on sdpa within, which knows the masks.
+    Raises ConfigError for heads that the model lacks or text that is not named, ModelError for an eager decoder, for
+    layers that share keys or differ in kv_heads, or when attention is observed or restricted already.
     """
     if plan.keep_text and text_keys is None:
         raise ConfigError(
             "hybrid attention: keep_text without text_keys. Pass which keys of the prompt are text, or set "
             "keep_text=False for a window that may lose the question."
         )
-    refuse_unless_alone(model.get_decoder(), "hybrid attention")
-    hybrid = HybridAttention(model, plan, text_keys)
-    check_plan(plan, hybrid)
-    with installed([hybrid]):
-        yield hybrid
+    with masked_kernel(model):
+        refuse_unless_alone(model.get_decoder(), "hybrid attention")
+        hybrid = HybridAttention(model, plan, text_keys)
+        check_plan(plan, hybrid)
+        with installed([hybrid]):
+            yield hybrid
 
 
 def check_plan(plan: HybridPlan, hybrid: HybridAttention) -> None:
@@ -232,12 +236,13 @@ def check_plan(plan: HybridPlan, hybrid: HybridAttention) -> None:
             f"hybrid attention of a {hybrid.config.model_type}: every layer has a window of its own; needed: one that "
             "sees every key. There is nothing to restrict."
         )
+    layers = softmax_layers(hybrid.config)
     unknown = sorted(
-        head for head in plan.full_heads if head.layer not in hybrid.layers or head.head >= hybrid.shape.num_heads
+        head for head in plan.full_heads if head.layer not in layers or head.head >= hybrid.shape.num_heads
     )
     if unknown:
         raise ConfigError(
-            f"hybrid plan: full head {unknown[0]} ({len(unknown)} such); allowed: layers {sorted(hybrid.layers)} and "
+            f"hybrid plan: full head {unknown[0]} ({len(unknown)} such); allowed: layers {ranges(layers)} and "
             f"heads 0 to {hybrid.shape.num_heads - 1}. Take a plan of this model."
         )
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rampipe.attention.call import AttentionCall, read_call
@@ -23,6 +24,7 @@ Observer = Callable[[nn.Module, AttentionCall], None]
 """Called after the kernel with what the kernel was given. It must change nothing."""
 
 EAGER_NAME = "eager_attention_forward"
+FLASH_PREFIX = "flash_attention"
 
 
 class ObservedAttention:
@@ -155,8 +157,32 @@ def refuse_unless_alone(decoder: nn.Module, newcomer: str) -> None:
         )
 
 
+@contextmanager
+def masked_kernel(model: PreTrainedModel) -> Generator[None]:
+    """Within, a decoder that runs on a flash kernel runs on sdpa, which takes any mask; caches hold the same keys.
+
+    Others stay as they are. Afterwards all is as before, also when the body raises.
+    """
+    owners: list[Any] = [model.config.get_text_config(decoder=True), *_configs(model.get_decoder())]
+    flash = [
+        (config, name)
+        for config in {id(config): config for config in owners}.values()
+        if (name := str(getattr(config, "_attn_implementation", None))).startswith(FLASH_PREFIX)
+    ]
+    try:
+        for config, _ in flash:
+            config._attn_implementation = "sdpa"
+        yield
+    finally:
+        for config, name in flash:
+            config._attn_implementation = name
+
+
 def implementations(decoder: nn.Module) -> set[str]:
     """The registry names that the modules of `decoder` look up."""
-    configs = [getattr(module, "config", None) for module in decoder.modules()]
-    names = {getattr(config, "_attn_implementation", None) for config in configs}
+    names = {getattr(config, "_attn_implementation", None) for config in _configs(decoder)}
     return {name for name in names if isinstance(name, str)}
+
+
+def _configs(decoder: nn.Module) -> list[Any]:
+    return [getattr(module, "config", None) for module in decoder.modules()]

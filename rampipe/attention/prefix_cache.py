@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
-from rampipe.attention.interface import implementations
+from rampipe.attention.interface import implementations, masked_kernel
 from rampipe.attention.split_cache import PreallocatedLayer
 
 MASKED = ("sdpa", "eager")
@@ -29,7 +29,7 @@ class _PrefixLayer(PreallocatedLayer):
     def spread(self, sequences: Int[Tensor, " row"], capacity_tokens: int) -> _PrefixLayer:
         """See `PrefixCache.spread`."""
         copy = _PrefixLayer(capacity_tokens)
-        held = [side[:, :, : self.num_tokens].index_select(0, sequences) for side in self.tensors()]
+        held = [side[:, :, : self.num_tokens].index_select(0, sequences.to(side.device)) for side in self.tensors()]
         copy.update(*held)
         return copy
 
@@ -54,10 +54,13 @@ class PrefixCache(Cache):
 
 
 def can_continue(model: PreTrainedModel) -> bool:
-    """Whether continuations can stand side by side: every layer is softmax attention under a mask that we can write."""
-    return _layer_kinds(model) <= {"full_attention", "sliding_attention"} and implementations(
-        model.get_decoder()
-    ) <= set(MASKED)
+    """Whether continuations can stand side by side: every layer is softmax attention under a mask that we can write.
+
+    Within `masked_kernel`, where the decoder runs on a flash kernel.
+    """
+    with masked_kernel(model):
+        names = implementations(model.get_decoder())
+    return _layer_kinds(model) <= {"full_attention", "sliding_attention"} and names <= set(MASKED)
 
 
 def continuation_mask(

@@ -54,7 +54,7 @@ def run_ablation(  # noqa: PLR0913 - what is run, where it goes, and who does it
 def create_ablation(config: RunConfig, run_uri: str, plan: ArmPlan, *, folder: str = FOLDER) -> Run:
     """The folder of an ablation below its run, created or opened, with plan.json in it. config: `ablation_config`'s."""
     parent = open_run_dir(run_uri)
-    differing = differing_keys(parent.inputs["model"], model_identity(config.model))
+    differing = differing_keys(parent.inputs["model"], model_identity(config.model, on_gpu=config.cluster.on_gpu))
     if differing:
         raise ConfigError(
             f"model.path {config.model.path}: not the checkpoint of run {parent.run_id} "

@@ -15,6 +15,7 @@ from PIL import Image
 
 from rampipe.config import RunConfig
 from rampipe.data import open_source
+from rampipe.engine.placement import replica_place
 from rampipe.engine.plan import cut_units
 from rampipe.errors import SampleError
 from rampipe.tables.commit import CommitRecord, read_commits
@@ -135,8 +136,7 @@ def _draw(
     from rampipe.trials.maps import attention_map
     from rampipe.trials.trial import prepare
 
-    on_cpu = config.cluster.gpus_per_replica == 0
-    replica = load_replica(config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica)
+    replica = load_replica(config.model, **replica_place(config.cluster))
     source, rows = open_source(config.data), list[Row]()
     for unit, measured in chosen:
         reads = source.read(unit.shard, unit.row_start, unit.row_stop)

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from rampipe.config import ClusterConfig
 from rampipe.errors import ClusterError, ConfigError
 
 Node = Mapping[str, float]
 """Resources of one node by Ray's names, e.g. CPU and GPU."""
+
+
+class ReplicaPlace(TypedDict):
+    """Keyword arguments of `load_replica`: where a replica lives."""
+
+    device: str | None
+    threads: int
+    num_gpus: int
+
+
+def replica_place(config: ClusterConfig) -> ReplicaPlace:
+    """What a replica may use of its node. Ray shows it no other GPUs than its own."""
+    return {
+        "device": None if config.on_gpu else "cpu",
+        "threads": config.threads_per_replica,
+        "num_gpus": max(1, int(config.gpus_per_replica)),
+    }
 
 
 def count_replicas(config: ClusterConfig, nodes: Sequence[Node]) -> int:

@@ -185,7 +185,7 @@ def _inputs(config: RunConfig, shards: Sequence[Shard]) -> dict[str, Any]:
     if config.capture.predict_tokens:
         data["score"] = score_identity(config.data)
     return {
-        "model": model_identity(config.model),
+        "model": model_identity(config.model, on_gpu=config.cluster.on_gpu),
         "data": data,
         "prompt": config.prompt.model_dump(mode="json"),
         "evidence": config.evidence.model_dump(mode="json"),

@@ -52,7 +52,7 @@ def run_timings(
 def create_timings(config: RunConfig, run_uri: str, plan: ArmPlan) -> Run:
     """The folder of the timings below their run, created or opened, with plan.json in it."""
     parent = open_run_dir(run_uri)
-    differing = differing_keys(parent.inputs["model"], model_identity(config.model))
+    differing = differing_keys(parent.inputs["model"], model_identity(config.model, on_gpu=config.cluster.on_gpu))
     if differing:
         raise ConfigError(
             f"model.path {config.model.path}: not the checkpoint of run {parent.run_id} "

@@ -96,7 +96,7 @@ def _inputs(config: RunConfig, plan: ArmPlan) -> dict[str, Any]:
     """Everything that decides what is timed, and on what kind of device."""
     timing = ("context_tokens", "new_tokens", "warmups", "repeats")
     return {
-        "model": model_identity(config.model),
+        "model": model_identity(config.model, on_gpu=config.cluster.on_gpu),
         "data": {
             "source": config.data.source,
             "shards": {shard.path: shard.digest for shard in open_source(config.data).shards()},

@@ -19,6 +19,7 @@ from rampipe.config import RunConfig
 from rampipe.data import ReadResult, open_source
 from rampipe.engine.device import Device, Turn
 from rampipe.engine.events import SkippedRow
+from rampipe.engine.placement import replica_place
 from rampipe.engine.prefetch import prefetch
 from rampipe.errors import DataError, ModelError, SampleError
 from rampipe.models.identity import model_identity
@@ -68,10 +69,7 @@ class Worker:
         _check_checkpoint(config, run)
         self._source = open_source(config.data)
         self._planned_shards: dict[str, dict[str, Any]] = run.inputs.get("data", {}).get("shards", {})
-        on_cpu = config.cluster.gpus_per_replica == 0
-        self._replica = load_replica(
-            config.model, device="cpu" if on_cpu else None, threads=config.cluster.threads_per_replica
-        )
+        self._replica = load_replica(config.model, **replica_place(config.cluster))
         self._images = ContextImages(self._replica, max_pixels=config.capture.max_pixels)
         self._device = Device()
         self._shares_context = self.SHARES_CONTEXT and config.capture.share_context
@@ -109,7 +107,7 @@ class Worker:
             provenance=Provenance(
                 attempt=attempt,
                 node=socket.gethostname(),
-                device=_device_name(self._replica.device),
+                device=_device_name(self._replica.device, num_gpus=replica_place(self._config.cluster)["num_gpus"]),
                 versions=library_versions(),
                 seconds=turn.seconds,
                 forward_s=turn.forward_s,
@@ -193,7 +191,7 @@ class Worker:
 
 def _check_checkpoint(config: RunConfig, run: Run) -> None:
     """The files here are those that the run was planned with: another node, or a later hour, may have others."""
-    differing = differing_keys(run.inputs["model"], model_identity(config.model))
+    differing = differing_keys(run.inputs["model"], model_identity(config.model, on_gpu=config.cluster.on_gpu))
     if differing:
         raise ModelError(
             f"model.path {config.model.path} on {socket.gethostname()}: not the checkpoint that run {run.run_id} was "
@@ -212,5 +210,8 @@ def skip_error(sample_id: str, skipped: SkippedRow) -> SampleError:
     return SampleError(message, stage="engine", code=_SKIP_CODES[skipped.kind])
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _device_name(device: torch.device, *, num_gpus: int) -> str:
+    if device.type != "cuda":
+        return device.type
+    name = torch.cuda.get_device_name(device)
+    return name if num_gpus == 1 else f"{num_gpus} x {name}"

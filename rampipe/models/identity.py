@@ -15,18 +15,21 @@ from rampipe.models.checkpoint import (
     find_checkpoint,
     list_weight_files,
     read_chat_template,
+    read_config,
 )
+from rampipe.models.kernels import choose_attention
 
 HASH_CHUNK_BYTES = 1 << 24
 SLUG_LENGTH = 64
 
 
-def model_identity(config: ModelConfig) -> dict[str, str]:
+def model_identity(config: ModelConfig, *, on_gpu: bool) -> dict[str, str]:
     """SHA-256 of everything that changes numbers, by name; equal for copies of a checkpoint in other places.
 
     Keys: config.json, weights/<file>, tokenizer and preprocessor files that exist, chat_template (its text, wherever it
-    is stored), dtype, attention. The generation configuration is left out: decoding is ours. Path and revision are left
-    out: the content says it all. All weight files are read, so a large checkpoint takes a while.
+    is stored), dtype, and the attention that `choose_attention` takes on a GPU or a CPU. The generation configuration
+    is left out: decoding is ours. Path and revision are left out: the content says it all. All weight files are read,
+    so a large checkpoint takes a while.
     Raises ModelError.
     """
     folder = find_checkpoint(config)
@@ -39,7 +42,8 @@ def model_identity(config: ModelConfig) -> dict[str, str]:
     template = read_chat_template(folder) or _tokenizer_template(folder)
     if template is not None:
         identity["chat_template"] = hashlib.sha256(template.encode()).hexdigest()
-    return {**identity, "dtype": config.dtype, "attention": config.attention}
+    attention = choose_attention(config, str(read_config(folder)["model_type"]), on_gpu=on_gpu)
+    return {**identity, "dtype": config.dtype, "attention": attention}
 
 
 def model_slug(config: ModelConfig) -> str:

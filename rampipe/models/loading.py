@@ -11,8 +11,10 @@ import torch
 from rampipe.config import ModelConfig
 from rampipe.errors import ModelError
 from rampipe.models.checkpoint import find_checkpoint, list_weight_files, read_config
+from rampipe.models.device_map import DeviceMap, free_bytes, place_weights
 from rampipe.models.families import family_type, find_family
 from rampipe.models.identity import model_identity, model_slug
+from rampipe.models.kernels import check_attention, choose_attention
 from rampipe.models.processors import (
     LOCAL,
     check_num_tokens,
@@ -32,30 +34,42 @@ SHOWN_KEYS = 3
 ROPE_BY_LENGTH = ("longrope", "dynamic")
 
 
-def load_replica(config: ModelConfig, *, device: str | None = None, threads: int | None = None) -> Replica:
+def load_replica(
+    config: ModelConfig, *, device: str | None = None, threads: int | None = None, num_gpus: int = 1
+) -> Replica:
     """Loads a checkpoint in eval mode, without gradients, in the configured dtype and attention implementation.
 
     device: `cuda`, `cpu`, ...; None takes CUDA when there is one. threads: of torch on the CPU; None leaves them.
-    Raises ModelError naming the path, file, key or type that is wrong.
+    num_gpus: over which the layers are spread, where the device is CUDA; see `plan_device_map`.
+    Raises ModelError naming the path, file, key or type that is wrong, or the bytes that are missing.
     """
     hide_broken_torchvision()
     if threads is not None:
         torch.set_num_threads(threads)
     folder = find_checkpoint(config)
-    family = find_family(family_type(read_config(folder)))
+    raw_config = read_config(folder)
+    family = find_family(family_type(raw_config))
     _check_weight_files(folder)
     tokenizer = load_tokenizer(folder)
     model_config = load_model_config(folder)
     vision = load_vision(folder, family, model_config, tokenizer)
-    model = _load_model(folder, config, has_vision=vision is not None)
-    check_num_tokens(folder, tokenizer, model)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model_class = _model_class(has_vision=vision is not None)
+    on_gpu = place.type == "cuda"
+    attention = choose_attention(config, raw_config["model_type"], on_gpu=on_gpu)
+    check_attention(attention, config, raw_config["model_type"], on_gpu=on_gpu)
+    memory_bytes = free_bytes(num_gpus) if on_gpu else ()
+    device_map = place_weights(model_class, model_config, config, memory_bytes=memory_bytes)
+    model = _load_model(folder, config, model_class, attention=attention, device_map=device_map)
+    check_num_tokens(folder, tokenizer, model)
+    if device_map is None:
+        model = model.to(place)
     return Replica(
-        model=model.to(place),
+        model=model,
         tokenizer=tokenizer,
         family=family,
         vision=vision,
-        device=place,
+        device=place if device_map is None else model.get_input_embeddings().weight.device,
         max_tokens=longest_context(model.config.get_text_config(decoder=True)),
         visual_token_ids=visual_token_ids(tokenizer, vision),
         control_tokens=control_tokens(tokenizer, vision),
@@ -90,25 +104,40 @@ def _check_weight_files(folder: Path) -> None:
             ) from error
 
 
-def _load_model(folder: Path, config: ModelConfig, *, has_vision: bool) -> Any:
+def _model_class(*, has_vision: bool) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if has_vision else AutoModelForCausalLM
+
+
+def _load_model(
+    folder: Path, config: ModelConfig, model_class: Any, *, attention: str, device_map: DeviceMap | None
+) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # the job has one of its own
     try:
-        loaded: Any = (AutoModelForImageTextToText if has_vision else AutoModelForCausalLM).from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
-            attn_implementation=None if config.attention == "auto" else config.attention,
+            # None: a tower without sdpa then takes eager by itself.
+            attn_implementation=None if (config.attention, attention) == ("auto", "sdpa") else attention,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them all below, instead of only the first
+            device_map=device_map,
             **LOCAL,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(f"model of {folder} cannot be loaded: {one_line(error)}") from error
     model, info = loaded
     _check_loaded(folder, info)
+    found = model.get_decoder().config._attn_implementation
+    if found != attention:
+        raise ModelError(
+            f"model of {folder} runs {found!r} attention, and run.json says {attention!r}. Set model.attention to "
+            f"{found!r}."
+        )
     return model.eval().requires_grad_(False)
 
 

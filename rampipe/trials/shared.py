@@ -14,6 +14,7 @@ from jaxtyping import Int, Int8
 from torch import Tensor
 
 from rampipe.attention.capture import capture_attention, expected_layers
+from rampipe.attention.interface import masked_kernel
 from rampipe.attention.prefix_cache import PrefixCache, can_continue, continuation_mask
 from rampipe.attention.stopping import stop_after
 from rampipe.config import CaptureConfig
@@ -96,15 +97,18 @@ def observe_shared(
     with torch.inference_mode():
         with stop_after(replica.model, last):
             replica.model.base_model(**beginnings.inputs, use_cache=True, past_key_values=cache)
-        with capture_attention(
-            replica.model,
-            rows=plan.rows,
-            regions=regions,
-            sequences=[reading.sequence for reading in readings],
-            backend=config.backend,
-            layers=config.layers,
-            stop=True,
-        ) as recorder:
+        with (
+            masked_kernel(replica.model),
+            capture_attention(
+                replica.model,
+                rows=plan.rows,
+                regions=regions,
+                sequences=[reading.sequence for reading in readings],
+                backend=config.backend,
+                layers=config.layers,
+                stop=True,
+            ) as recorder,
+        ):
             replica.model.base_model(**inputs, use_cache=True, past_key_values=cache)
     measured = read_groups(recorder, plan, prompts, model=replica.model, layers=config.layers)
     found = {(one.trial, one.is_null): result for one, result in zip(readings, measured, strict=True)}

@@ -14,7 +14,8 @@ _RESET_PEAK = "5"
 def reset_peak(device: torch.device) -> bool:
     """Start anew. False where the system does not allow it: a peak would then be an earlier one."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        for gpu in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(gpu)
         return True
     try:
         _CLEAR.write_text(_RESET_PEAK)
@@ -24,8 +25,13 @@ def reset_peak(device: torch.device) -> bool:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Since the last `reset_peak`. On a CPU with all else in the process, and what the allocator has not given back."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_peak()
+    """Since the last `reset_peak`. Of several GPUs the sum of their peaks, which need not have been at one time.
+
+    On a CPU with all else in the process, and what the allocator has not given back.
+    """
+    if device.type == "cuda":
+        return sum(torch.cuda.max_memory_allocated(gpu) for gpu in range(torch.cuda.device_count()))
+    return _resident_peak()
 
 
 def _resident_peak() -> int | None:

@@ -82,7 +82,7 @@ def decode(model: Any, logits: Logits, cache: Any, *, new_tokens: int) -> Logits
 
 
 def timed(function: Callable[[], Logits], device: torch.device) -> tuple[Logits, float]:
-    """What a function returns, and the seconds until the device has done all of it."""
+    """What a function returns, and the seconds until the device, or every GPU, has done all of it."""
     _wait(device)
     start_s = time.perf_counter()
     result = function()
@@ -92,7 +92,8 @@ def timed(function: Callable[[], Logits], device: torch.device) -> tuple[Logits,
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        for gpu in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(gpu)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def batch_difference(replica: Replica, samples: Sequence[Sample]) -> float:
 
 def sharing_difference(replica: Replica, samples: Sequence[Sample]) -> float:
     """Largest difference of masses between contexts read once and prompts read one by one."""
-    trials = [_make_trial(replica, sample) for sample in samples]
+    trials = [make_trial(replica, sample) for sample in samples]
     shared, alone = (observe(replica, trials, config=CaptureConfig(share_context=share)) for share in (True, False))
     return max(
         float(abs(left.groups[group].mass - right.groups[group].mass).max())
@@ -79,12 +79,12 @@ def sharing_difference(replica: Replica, samples: Sequence[Sample]) -> float:
 
 def shares_contexts(replica: Replica, samples: Sequence[Sample]) -> bool:
     """Whether any context of these is read once."""
-    return bool(find_contexts(replica, [_make_trial(replica, sample) for sample in samples]))
+    return bool(find_contexts(replica, [make_trial(replica, sample) for sample in samples]))
 
 
-def _make_trial(replica: Replica, sample: Sample) -> Trial:
+def make_trial(replica: Replica, sample: Sample, **options) -> Trial:
     null_prompt = make_prompt(replica, sample, question=NULL_QUESTION)
-    return Trial(sample, context_key(sample), make_prompt(replica, sample), null_prompt)
+    return Trial(sample, context_key(sample), make_prompt(replica, sample, **options), null_prompt)
 
 
 def misplaced_tokens(replica: Replica, sample: Sample, *, image: int, prompt: Prompt | None = None) -> list[str]:

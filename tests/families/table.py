@@ -22,6 +22,7 @@ CHECKS = (
     "zero-ablation",
     "hybrid attention",
     "speed",
+    "two GPUs (simulated)",
 )
 
 

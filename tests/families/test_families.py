@@ -10,7 +10,7 @@ import torch
 from rampipe.attention.hybrid_plan import HybridPlan
 from rampipe.errors import ConfigError, ModelError
 from rampipe.models.families import FAMILIES
-from tests.families import checks
+from tests.families import checks, spread
 from tests.families.builders import BUILDERS
 from tests.families.samples import SIZES, one_image, one_video, only_text, several_images
 from tests.families.table import README, lines
@@ -135,6 +135,13 @@ def test_arms_are_timed_with_caches_as_large_as_predicted(builder, replica, veri
     for repetition in timings.repetitions:
         assert repetition.cache_bytes == timings.predicted_cache_bytes < repetition.dense_cache_bytes
     verified("speed")
+
+
+def test_layers_on_two_gpus_give_the_same(builder, replica, verified):
+    restricts = builder.hybrid_refusal is None
+    difference = spread.spread_difference(replica, _unlike_samples(replica), restricts=restricts)
+    assert difference < 1e-5
+    verified("two GPUs (simulated)")
 
 
 def test_the_model_is_back_as_it_was(replica):

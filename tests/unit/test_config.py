@@ -49,14 +49,6 @@ def test_overrides_win_over_the_file_and_bare_words_are_strings(tmp_path: Path) 
     assert config.cluster.replicas == 3
 
 
-def test_a_model_over_several_devices_is_refused() -> None:
-    least = ["model.path=m", "data.path=d"]
-    with pytest.raises(ConfigError, match=r"gpus_per_replica is 2; allowed: up to 1") as raised:
-        load_config(None, [*least, "cluster.gpus_per_replica=2"])
-    assert raised.value.exit_code == 2
-    assert load_config(None, [*least, "cluster.gpus_per_replica=0.5"]).cluster.gpus_per_replica == 0.5
-
-
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(ConfigError, match=r"'data' is missing"):
         load_config(None, ["model.path=m"])

@@ -28,16 +28,16 @@ class Scratch:
     """Memory that all blocks of all layers share: on a CPU fresh pages cost as much as the arithmetic on them."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, torch.dtype], Tensor] = {}
+        self._held: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
     def take(self, name: str, shape: Sequence[int], *, like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uninitialised, on the device of `like`; what was taken under the same name before is overwritten."""
         if like.is_cuda:  # its allocator keeps memory itself
             return like.new_empty(shape, dtype=dtype)
         size = math.prod(shape)
-        held = self._held.get((name, dtype))
+        held = self._held.get((name, dtype, like.device))
         if held is None or len(held) < size:
-            held = self._held[name, dtype] = like.new_empty(size, dtype=dtype)
+            held = self._held[name, dtype, like.device] = like.new_empty(size, dtype=dtype)
         return held[:size].view(*shape)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from rampipe.types import HeadId
@@ -34,26 +36,34 @@ def attend(query, key, value, seen, scaling):
 
 
 class OracleAttention:
-    """Registry entry: attention of whole sequences, without a cache, under the plan."""
+    """Registry entry: attention of whole sequences, without a cache, under the plan.
 
-    def __init__(self, plan, modules, **rule):
-        self.plan, self.modules, self.rule = plan, modules, rule
+    windows: of layers that have one of their own, by index. Their heads see that and nothing else.
+    """
+
+    def __init__(self, plan, modules, *, windows=None, **rule):
+        self.plan, self.modules, self.windows, self.rule = plan, modules, windows or {}, rule
 
     def __call__(self, module, query, key, value, attention_mask=None, **arguments):
         assert module in self.modules
         assert query.shape[2] == key.shape[2] == self.rule["real"].shape[1]
-        seen = allowed(self.plan, layer=module.layer_idx, num_heads=query.shape[1], **self.rule)
+        plan = self.plan
+        if module.layer_idx in self.windows:
+            window = self.windows[module.layer_idx]
+            plan = replace(plan, full_heads=frozenset(), sink_tokens=0, window_tokens=window, keep_text=False)
+        seen = allowed(plan, layer=module.layer_idx, num_heads=query.shape[1], **self.rule)
         output = attend(query, key, value, seen, arguments["scaling"])
         return output.nan_to_num(0).to(query.dtype), None
 
 
-def oracle_logits(model, inputs, plan, *, text=None, num_dense=0):
+def oracle_logits(model, inputs, plan, *, text=None, num_dense=0, windows=None):
     """Logits of the whole sequence under the plan."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     decoder = set(model.get_decoder().modules())
     library = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    oracle = OracleAttention(plan, decoder, real=inputs["attention_mask"].bool(), text=text, num_dense=num_dense)
+    real = inputs["attention_mask"].bool()
+    oracle = OracleAttention(plan, decoder, windows=windows, real=real, text=text, num_dense=num_dense)
 
     def entry(module, *tensors, **arguments):
         return (oracle if module in decoder else library)(module, *tensors, **arguments)

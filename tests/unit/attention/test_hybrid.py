@@ -15,7 +15,7 @@ from rampipe.attention.silence import Silence
 from rampipe.errors import ConfigError, ModelError, SampleError
 from rampipe.types import HeadId
 from tests.unit.attention.hybrid_oracle import oracle_logits
-from tests.unit.attention.tiny_models import IMAGE_TOKEN, build, prompt
+from tests.unit.attention.tiny_models import IMAGE_TOKEN, WINDOW, build, prompt
 
 ALL = frozenset(HeadId(layer, head) for layer in range(3) for head in range(4))
 MIXED = frozenset({HeadId(0, 0), HeadId(1, 2), HeadId(1, 3)})
@@ -143,8 +143,19 @@ def test_a_layer_with_its_own_window_stays_as_it_is():
     dense = run(model, inputs)
     assert torch.equal(hybrid_logits(model, inputs, plan([HeadId(1, head) for head in range(4)])), dense)
     assert not torch.equal(hybrid_logits(model, inputs, plan(())), dense)
-    with pytest.raises(ConfigError, match=r"full head 0\.1 .*allowed: layers \[1\]"):
-        hybrid_logits(model, inputs, plan({HeadId(0, 1)}))
+
+
+@pytest.mark.parametrize("full", [{HeadId(0, 1)}, {HeadId(0, 1), HeadId(1, 2), HeadId(2, 3)}])
+@pytest.mark.parametrize("padding", ["none", "left"])
+def test_a_full_head_of_a_layer_with_its_own_window_sees_that_window(full, padding):
+    model = build("gemma3_mixed")
+    inputs, _, real = prompt("gemma3_mixed", padding=padding)
+    expected = oracle_logits(model, inputs, plan(full), windows={0: WINDOW, 2: WINDOW})[real]
+    assert (hybrid_logits(model, inputs, plan(full))[real] - expected).abs().max() < 1e-5
+    seen_whole = oracle_logits(model, inputs, plan(full), windows={2: WINDOW})[real]
+    assert (seen_whole - expected).abs().max() > 1e-3
+    with pytest.raises(ConfigError, match=r"full head 3\.0 .*allowed: layers 0-2 and heads 0 to 3"):
+        hybrid_logits(model, inputs, plan({HeadId(3, 0)}))
 
 
 def test_the_same_modules_and_registry_are_dense_afterwards():

@@ -16,7 +16,7 @@ from rampipe.models.identity import model_identity, model_slug
 
 
 def _identity(path: Path, **options) -> dict[str, str]:
-    return model_identity(ModelConfig(path=str(path), **options))
+    return model_identity(ModelConfig(path=str(path), **options), on_gpu=False)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_needs_no_torch(tiny_folder):
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from rampipe.models.identity import model_identity\nfrom rampipe.config import ModelConfig\n"
-        f"assert model_identity(ModelConfig(path={str(tiny_folder)!r}))"
+        f"assert model_identity(ModelConfig(path={str(tiny_folder)!r}), on_gpu=False)"
     )
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
