@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rampipe.config import RunConfig
-from rampipe.engine.capture import MakeWatch
 from rampipe.heads.metrics import check_captured
 from rampipe.heads.watch import StabilityWatch, checked_level
+from rampipe.tables.requested import RequestedStop
+
+if TYPE_CHECKING:  # ranking has the flag too, and needs nothing of the model half
+    from rampipe.engine.capture import MakeWatch
+
+END = "end when the top set of rank.metric is certain with this probability, e.g. 0.95 (docs/stopping.md)"
 
 
-def add_stop_flag(made: argparse.ArgumentParser) -> None:
+def add_stop_flag(made: argparse.ArgumentParser, *, about: str = END) -> None:
     """`--until-stable LEVEL` is `--set stop.level=LEVEL`."""
     made.add_argument(
         "--until-stable",
@@ -18,7 +24,7 @@ def add_stop_flag(made: argparse.ArgumentParser) -> None:
         action="append",
         dest="overrides",
         type="stop.level={}".format,
-        help="end when the top set of rank.metric is certain with this probability, e.g. 0.95 (docs/stopping.md)",
+        help=about,
     )
 
 
@@ -28,7 +34,7 @@ def make_watch(config: RunConfig) -> MakeWatch | None:
     Raises ConfigError for a metric that nothing can be certain about, or that is not captured.
     """
     if config.stop.level is None:
-        return None
+        return (lambda run: RequestedStop(run, seed=config.stop.seed)) if config.stop.on_request else None
     checked_level(config.rank, config.stop)
     check_captured(config.rank.metric, config.capture)
     return lambda run: StabilityWatch(run, config.rank, config.stop)

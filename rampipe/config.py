@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -22,6 +22,9 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_SectionType = TypeVar("_SectionType", bound=_Section)
 
 
 class ModelConfig(_Section):
@@ -127,14 +130,14 @@ class ClusterConfig(_Section):
         default=0.01, description="Share of error rows that fails the job, after committing"
     )
 
-
-class RankConfig(_Section):
-    """How rows become a ranking."""
     @property
     def on_gpu(self) -> bool:
         """Whether a replica has a GPU, several, or a share of one."""
         return self.gpus_per_replica > 0
 
+
+class RankConfig(_Section):
+    """How rows become a ranking."""
 
     metric: str = "ram"
     k_frac: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
@@ -142,6 +145,10 @@ class RankConfig(_Section):
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     seed: int = 0
     allow_partial: bool = False
+    distributed: bool = Field(
+        default=False, description="Sum the units of a large run as tasks on Ray; the ranking is the same to the byte"
+    )
+    task_units: int = Field(default=500, ge=1, description="With distributed: units that one task sums")
 
 
 class StopConfig(_Section):
@@ -158,6 +165,9 @@ class StopConfig(_Section):
         description="What is independent: contexts, of a dataset in no particular order; units, of any dataset",
     )
     seed: int = Field(default=0, description="Of the order in which units are read")
+    on_request: bool = Field(
+        default=False, description="Read units in random order, so that `jobs.rank RUN --until-stable` may end it"
+    )
 
 
 class AblateConfig(_Section):
@@ -264,17 +274,26 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
 
 def load_rank_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RankConfig:
     """Only the section `rank`, for those who have tables and no model; the other sections are not looked at."""
-    raw = _raw(path, overrides)
     stray = [override for override in overrides if not override.strip().startswith("rank.")]
     if stray:
         raise ConfigError(f"--set {stray[0]!r}: ranking existing tables reads only rank.* keys: {_keys_at(['rank'])}")
+    return _load_section("rank", RankConfig, path, overrides)
+
+
+def load_stop_config(path: str | Path | None, overrides: Sequence[str] = ()) -> StopConfig:
+    """Only the section `stop`; of the overrides, those of other sections are not looked at."""
+    own = [override for override in overrides if override.strip().startswith("stop.")]
+    return _load_section("stop", StopConfig, path, own)
+
+
+def _load_section(
+    name: str, section: type[_SectionType], path: str | Path | None, overrides: Sequence[str]
+) -> _SectionType:
     try:
-        return RankConfig.model_validate(raw.get("rank", {}))
+        return section.model_validate(_raw(path, overrides).get(name, {}))
     except ValidationError as error:
         items = error.errors(include_url=False)
-        raise ConfigError(
-            "; ".join(_explain({**item, "loc": ("rank", *item["loc"])}, path) for item in items)
-        ) from None
+        raise ConfigError("; ".join(_explain({**item, "loc": (name, *item["loc"])}, path) for item in items)) from None
 
 
 def _raw(path: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -153,7 +153,9 @@ def _run_until_certain(
         return watch.is_certain
 
     todo = [units[unit_id] for unit_id in watch.order if unit_id not in committed]
-    if not any(enough(unit_id) for unit_id in sorted(committed)):
+    for unit_id in committed:
+        watch.add_unit(unit_id)
+    if not watch.is_certain:
         _run_todo(config, todo, worker, announce=announce, enough=enough)
     stopped = watch.stopped()
     return run if stopped is None else stop_run(run, stopped)

@@ -1,4 +1,4 @@
-"""The only file that knows Ray's core: starts or joins a cluster, and carries out what the scheduler asks for.
+"""Starts or joins a Ray cluster, and carries out what the scheduler asks for.
 
 Ray is told to retry nothing (`max_restarts=0, max_task_retries=0`): attempts are counted by the scheduler.
 RAY_ADDRESS joins a running cluster, as `ray job submit` sets it; without it, a private one is started on loopback.
@@ -62,7 +62,7 @@ def run_units(
     fresh_actors: a process of its own for every unit, and no unit twice at once.
     enough: asked with each unit when it is committed, whether the others may be left undone.
     """
-    with _joined_cluster():
+    with joined_cluster():
         num_replicas = min(count_replicas(config.cluster, _nodes()), len(units))
         limits = Limits(
             min_deadline_s=config.cluster.min_deadline_s,
@@ -80,7 +80,7 @@ def run_units(
 
 def run_on_replica(config: RunConfig, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function once, where a replica would live: with its GPUs and CPUs. Its exceptions arrive as they are."""
-    with _joined_cluster():
+    with joined_cluster():
         import ray
         from ray.exceptions import RayTaskError
 
@@ -273,8 +273,11 @@ class _Actors:
 
 
 @contextmanager
-def _joined_cluster() -> Generator[None]:
-    """Use the cluster that this process is connected to, that of RAY_ADDRESS, or a private one that ends with us."""
+def joined_cluster(*, object_store_bytes: int | None = OBJECT_STORE_BYTES) -> Generator[None]:
+    """Use the cluster that this process is connected to, that of RAY_ADDRESS, or a private one that ends with us.
+
+    object_store_bytes: of a private one; None takes Ray's share of the memory.
+    """
     # Read when ray is imported: without it, a private cluster listens on all interfaces.
     if "RAY_ADDRESS" not in os.environ:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -289,7 +292,7 @@ def _joined_cluster() -> Generator[None]:
         if "RAY_ADDRESS" in os.environ:
             context = ray.init(**quiet)
         else:
-            context = ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            context = ray.init("local", include_dashboard=False, object_store_memory=object_store_bytes, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         address = os.environ.get("RAY_ADDRESS", "a private cluster")
         raise ClusterError(f"Ray at {address} cannot be used: {str(error).splitlines()[0][:300]}") from error

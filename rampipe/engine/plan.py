@@ -196,5 +196,6 @@ def _inputs(config: RunConfig, shards: Sequence[Shard]) -> dict[str, Any]:
 def _stop_inputs(config: RunConfig) -> dict[str, Any]:
     """What decides which units are read: a run that ends early is another run than one that reads everything."""
     if config.stop.level is None:
-        return {}
-    return {"stop": {**config.stop.model_dump(mode="json"), **config.rank.model_dump(include={"metric", "k_frac"})}}
+        return {"stop": config.stop.model_dump(include={"on_request", "seed"})} if config.stop.on_request else {}
+    by = config.rank.model_dump(include={"metric", "k_frac"})
+    return {"stop": {**config.stop.model_dump(mode="json", exclude={"on_request"}), **by}}

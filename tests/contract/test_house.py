@@ -34,7 +34,8 @@ GROUND_MAY_IMPORT = {
     "tables": ("types", "errors", "config", "tables"),
 }
 TOP = ("__init__", "__main__", "cli")  # the entries: above every floor
-ONLY_FILES_OF = {"ray": ("rampipe/engine/cluster.py", "rampipe/engine/submit.py")}
+# cluster.py schedules units, submit.py hands over whole jobs, tree.py merges results: three uses of Ray, one file each.
+ONLY_FILES_OF = {"ray": ("rampipe/engine/cluster.py", "rampipe/engine/submit.py", "rampipe/engine/tree.py")}
 ONLY_IN = {
     "torch": ("attention", "models", "trials", "testbed", "engine"),
     "polars": ("tables", "heads", "report"),

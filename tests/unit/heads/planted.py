@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,11 +40,10 @@ class TablePart:
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         chosen = self.table.select(columns)
-        for place, field in enumerate(chosen.schema):
-            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-                chosen = chosen.set_column(
-                    place, field.name, chosen.column(place).cast(pa.string()).dictionary_encode()
-                )
+        for place, column in enumerate(chosen.schema):
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                texts = chosen.column(place).cast(pa.string()).dictionary_encode()
+                chosen = chosen.set_column(place, column.name, texts)
         return chosen
 
 
@@ -135,6 +135,7 @@ class RunShape:
     uncommitted: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
     model: str = "model"
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def write_run(out: Path, study: Study, shape: RunShape | None = None) -> Run:
@@ -147,7 +148,8 @@ def write_run(out: Path, study: Study, shape: RunShape | None = None) -> Run:
         for number, start in enumerate(starts)
     )
     num_heads = int(np.prod(study.evidence.shape[1:]))
-    spec = RunSpec(shape.model, "planted", {"unit_samples": shape.unit_samples}, units, tuple(study.queries), num_heads)
+    inputs = {"unit_samples": shape.unit_samples, **shape.inputs}
+    spec = RunSpec(shape.model, "planted", inputs, units, tuple(study.queries), num_heads)
     run = create_run(str(out), spec)
     for unit in units[:: shape.unit_order]:
         if unit.unit_id in shape.uncommitted:

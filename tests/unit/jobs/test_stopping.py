@@ -27,6 +27,7 @@ def test_the_flag_is_a_key_of_the_configuration() -> None:
         "tolerance_frac": 0.0,
         "item": "context",
         "seed": 3,
+        "on_request": False,
     }
     assert run_config(parsed()).stop.level is None
     assert make_watch(run_config(parsed())) is None
