@@ -37,6 +37,12 @@ class LayerStatistics:
     evidence_index: Int[Tensor, "head row"] | None = None
     mass_evidence_top: Float[Tensor, "head row"] | None = None
 
+    def of_heads(self, heads: slice) -> LayerStatistics:
+        """Those of some heads."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: None if value is None else value[heads] for name, value in values.items()}
+        return LayerStatistics(**values)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowRead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from rampipe.attention.backends.backend import Backend
 from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, Scratch, logit_blocks
 from rampipe.attention.backends.tops import EvidenceTops
 from rampipe.attention.call import AttentionCall
-from rampipe.attention.rows import LEARNED_SINK, PADDING_SLOT, KeyLayout
+from rampipe.attention.rows import EVIDENCE, LEARNED_SINK, PADDING_SLOT, KeyLayout
 from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
 from rampipe.attention.visibility import HIDDEN
 
@@ -29,64 +30,72 @@ class Dense(Backend):
 def all_statistics(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStatistics]:
     """Statistics of each of some reads with the same layout and shapes, such as layers of one model."""
     first = reads[0]
-    num_heads, num_rows, device = len(reads) * first.num_heads, first.query.shape[2], first.query.device
+    num_heads, num_rows = len(reads) * first.num_heads, first.query.shape[2]
     sinks = None if first.sinks is None else torch.cat([read.sinks.float() for read in reads if read.sinks is not None])
-    mass = torch.empty(num_heads, num_rows, PADDING_SLOT, device=device)
-    peak_evidence, entropy = torch.empty(2, num_heads, num_rows, device=device)
-    hit = torch.empty(num_heads, num_rows, dtype=torch.bool, device=device)
+    sums = _RowSums.empty(num_heads, num_rows, device=first.query.device)
     tops = EvidenceTops.of(first, num_heads=num_heads)
     for heads, rows, logits in logit_blocks(reads, first.layout, scratch):
-        weights = scratch.take("weights", logits.shape, like=logits)
-        found = _summarise(logits, first.layout, None if sinks is None else sinks[heads], weights=weights)
-        mass[heads, rows], peak_evidence[heads, rows], hit[heads, rows], entropy[heads, rows] = found
+        sums.read(logits, first.layout, (heads, rows), weights=scratch.take("weights", logits.shape, like=logits))
         if tops is not None:
-            tops.read(logits, mass[heads, rows], heads=heads, rows=rows)
-    parts = [slice(start, start + first.num_heads) for start in range(0, num_heads, first.num_heads)]
-    if tops is None:
-        return [LayerStatistics(mass[part], peak_evidence[part], hit[part], entropy[part]) for part in parts]
-    return [
-        LayerStatistics(mass[part], peak_evidence[part], hit[part], entropy[part], tops.index[part], tops.mass[part])
-        for part in parts
-    ]
+            tops.read(logits, heads=heads, rows=rows)
+    whole = sums.statistics(None if sinks is None else sinks[:, None])
+    if tops is not None:
+        whole = replace(whole, evidence_index=tops.index, mass_evidence_top=tops.frac * whole.mass[..., EVIDENCE])
+    return [whole.of_heads(slice(start, start + first.num_heads)) for start in range(0, num_heads, first.num_heads)]
 
 
-def _summarise(
-    logits: Float[Tensor, "head row key"],
-    layout: KeyLayout,
-    sinks: Float[Tensor, " head"] | None,
-    *,
-    weights: Float[Tensor, "head row key"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """mass, peak_evidence, hit, entropy_nats of whole rows; `weights` is memory for it.
+@dataclass(frozen=True, slots=True, eq=False)
+class _RowSums:
+    """What one look at the logits of whole rows leaves, filled block by block; weights are exp(logit - peak)."""
 
-    Leaves in `logits` their distance from the row's largest, LEAST_EXPONENT at least.
-    """
-    evidence_peak = _largest(logits[..., : layout.num_evidence])
-    other_peak = _largest(logits[..., layout.num_evidence :])
-    peak = torch.maximum(evidence_peak, other_peak)
-    torch.exp(logits.sub_(peak[..., None]).clamp_(min=LEAST_EXPONENT), out=weights)
-    weight = weights.new_zeros(*weights.shape[:2], PADDING_SLOT + 1)
-    for span in layout.spans:
-        weight[..., span.slot] = weights[..., span.start : span.stop].sum(dim=-1)
-    weight.masked_fill_(weight < NOTHING, 0)
-    weighted_logit = weights.mul_(logits).sum(dim=-1)
-    total = weight.sum(dim=-1)
-    log_total = peak + total.log()
-    if sinks is not None:
-        log_total = torch.logaddexp(log_total, sinks[:, None])
-    share = (peak - log_total).exp()
-    mass = (weight * share[..., None])[..., :PADDING_SLOT]
-    if sinks is not None:
-        mass[..., LEARNED_SINK] = (sinks[:, None] - log_total).exp()
-    entropy = ((log_total - peak) * total - weighted_logit) * share
-    unseen = peak < HIDDEN / 2
-    return (
-        mass.masked_fill(unseen[..., None], torch.nan),
-        (evidence_peak - log_total).exp().masked_fill(unseen, torch.nan),
-        (evidence_peak > other_peak) & ~unseen,
-        entropy.masked_fill(unseen, torch.nan),
-    )
+    evidence_peak: Float[Tensor, "head row"]
+    other_peak: Float[Tensor, "head row"]
+    weight: Float[Tensor, "head row slot"]
+    weighted_logit: Float[Tensor, "head row"]
 
+    @classmethod
+    def empty(cls, num_heads: int, num_rows: int, *, device: torch.device) -> _RowSums:
+        """Of so many rows, none of them read."""
+        evidence_peak, other_peak, weighted_logit = torch.full((3, num_heads, num_rows), HIDDEN, device=device)
+        weight = torch.zeros(num_heads, num_rows, PADDING_SLOT + 1, device=device)
+        return cls(evidence_peak, other_peak, weight, weighted_logit)
 
-def _largest(logits: Float[Tensor, "head row key"]) -> Float[Tensor, "head row"]:
-    return logits.amax(dim=-1) if logits.shape[-1] else logits.new_full(logits.shape[:-1], HIDDEN)
+    def read(
+        self, logits: Float[Tensor, "head row key"], layout: KeyLayout, at: tuple[slice, slice], *, weights: Tensor
+    ) -> None:
+        """One block, of the heads and rows `at`; `weights` is memory for it.
+
+        Leaves in `logits` their distance from the row's largest, LEAST_EXPONENT at least.
+        """
+        evidence_peak, other_peak, weight = self.evidence_peak[at], self.other_peak[at], self.weight[at]
+        for peak, part in (
+            (evidence_peak, logits[..., : layout.num_evidence]),
+            (other_peak, logits[..., layout.num_evidence :]),
+        ):
+            if part.shape[-1]:
+                torch.amax(part, dim=-1, out=peak)
+        peak = torch.maximum(evidence_peak, other_peak)
+        torch.exp(logits.sub_(peak[..., None]).clamp_(min=LEAST_EXPONENT), out=weights)
+        for span in layout.spans:
+            torch.sum(weights[..., span.start : span.stop], dim=-1, out=weight[..., span.slot])
+        torch.sum(weights.mul_(logits), dim=-1, out=self.weighted_logit[at])
+
+    def statistics(self, sinks: Float[Tensor, "head 1"] | None) -> LayerStatistics:
+        """Of all rows, when all blocks were read."""
+        peak = torch.maximum(self.evidence_peak, self.other_peak)
+        weight = self.weight.masked_fill_(self.weight < NOTHING, 0)
+        total = weight.sum(dim=-1)
+        log_total = peak + total.log()
+        if sinks is not None:
+            log_total = torch.logaddexp(log_total, sinks)
+        share = (peak - log_total).exp()
+        mass = (weight * share[..., None])[..., :PADDING_SLOT]
+        if sinks is not None:
+            mass[..., LEARNED_SINK] = (sinks - log_total).exp()
+        unseen = peak < HIDDEN / 2
+        return LayerStatistics(
+            mass=mass.masked_fill(unseen[..., None], torch.nan),
+            peak_evidence=(self.evidence_peak - log_total).exp().masked_fill(unseen, torch.nan),
+            hit=(self.evidence_peak > self.other_peak) & ~unseen,
+            entropy_nats=(((log_total - peak) * total - self.weighted_logit) * share).masked_fill(unseen, torch.nan),
+        )

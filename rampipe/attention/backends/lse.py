@@ -56,8 +56,8 @@ def _masses(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStatistics]
     unseen = ~(log_total > HIDDEN / 2)
     mass = mass[..., :PADDING_SLOT].masked_fill(unseen[..., None], torch.nan)
     peak_evidence = peak_evidence.masked_fill(unseen, torch.nan)
-    parts = [slice(start, start + reads[0].num_heads) for start in range(0, len(mass), reads[0].num_heads)]
-    return [LayerStatistics(mass[part], peak_evidence[part], None, None) for part in parts]
+    whole, num_heads = LayerStatistics(mass, peak_evidence, None, None), reads[0].num_heads
+    return [whole.of_heads(slice(start, start + num_heads)) for start in range(0, len(mass), num_heads)]
 
 
 def _without_largest(layout: KeyLayout) -> tuple[KeyLayout, int | None]:

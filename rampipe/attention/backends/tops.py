@@ -20,13 +20,13 @@ class EvidenceTops:
     """Filled block by block.
 
     index: which of the sample's evidence keys, counted from 0 in the order of the sequence, has the largest share; the
-    first of several; 0 where a row sees none. mass: share of attention on those evidence keys that are among the n
-    largest keys of the row, n being the sample's number of evidence keys; ties with the n-th count as among them.
+    first of several; 0 where a row sees none. frac: share of the row's evidence mass on those evidence keys that are
+    among its n largest keys, n being the sample's number of evidence keys; ties with the n-th count as among them.
     Rows that are not wanted have -1 and NaN.
     """
 
     index: Int[Tensor, "head row"]
-    mass: Float[Tensor, "head row"]
+    frac: Float[Tensor, "head row"]
     wanted: Bool[Tensor, " row"]
     num_top: int
     place: Int[Tensor, " evidence"]
@@ -44,32 +44,24 @@ class EvidenceTops:
         shape = (num_heads, len(sample.tops))
         return cls(
             index=torch.full(shape, -1, device=device),
-            mass=torch.full(shape, torch.nan, device=device),
+            frac=torch.full(shape, torch.nan, device=device),
             wanted=sample.tops,
             num_top=int(is_evidence.sum()),
             place=count[layout.order[: layout.num_evidence]],
         )
 
-    def read(
-        self,
-        logits: Float[Tensor, "head row key"],
-        mass: Float[Tensor, "head row region"],
-        *,
-        heads: slice,
-        rows: slice,
-    ) -> None:
-        """One block. logits: over the keys of the layout, up to a constant of each row. mass: of its regions."""
+    def read(self, logits: Float[Tensor, "head row key"], *, heads: slice, rows: slice) -> None:
+        """One block. logits: over the keys of the layout, up to a constant of each row."""
         chosen = self.wanted[rows].nonzero().flatten().to(logits.device)
         if len(chosen) == 0:
             return
         logits, at = logits[:, chosen], chosen + rows.start
         evidence = logits[..., : len(self.place)]
         if len(self.place) == 0:
-            self.index[heads, at], self.mass[heads, at] = 0, 0.0
+            self.index[heads, at], self.frac[heads, at] = 0, 0.0
             return
         smallest = logits.shape[-1] + 1 - min(self.num_top, logits.shape[-1])
         bound = logits.kthvalue(smallest, dim=-1, keepdim=True).values
         weights = (evidence - evidence.amax(dim=-1, keepdim=True)).exp()
-        frac = weights.masked_fill(evidence < bound, 0).sum(dim=-1) / weights.sum(dim=-1)
         self.index[heads, at] = self.place[evidence.argmax(dim=-1)]
-        self.mass[heads, at] = mass[:, chosen, EVIDENCE] * frac
+        self.frac[heads, at] = weights.masked_fill(evidence < bound, 0).sum(dim=-1) / weights.sum(dim=-1)
