@@ -66,9 +66,11 @@ def weights_path() -> Path:
     return Path(__file__).parent / "weights" / "needle-2.5m"
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    token_ids: Mapping[str, int] = TOKEN_IDS, *, chat_template: str = CHAT_TEMPLATE, max_tokens: int = MAX_TOKENS
+) -> PreTrainedTokenizerFast:
     """One token a word, split at white space. Unknown words become `<unk>`, so any text can be encoded."""
-    core = Tokenizer(WordLevel(dict(TOKEN_IDS), unk_token=UNKNOWN))
+    core = Tokenizer(WordLevel(dict(token_ids), unk_token=UNKNOWN))
     core.pre_tokenizer = WhitespaceSplit()
     core.add_special_tokens(list(SPECIAL_TOKENS))
     return PreTrainedTokenizerFast(
@@ -77,8 +79,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         eos_token=END,
         additional_special_tokens=[USER, ASSISTANT, VISION_START, VISION_END, IMAGE, VIDEO],
-        chat_template=CHAT_TEMPLATE,
-        model_max_length=MAX_TOKENS,
+        chat_template=chat_template,
+        model_max_length=max_tokens,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -89,15 +91,20 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def save_checkpoint(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
-    """Writes the model in half precision with everything that is needed to run it. The folder may exist."""
+def save_checkpoint(
+    model: Qwen2VLForConditionalGeneration, folder: Path, *, tokenizer: PreTrainedTokenizerFast | None = None
+) -> None:
+    """Writes the model in half precision with everything that is needed to run it. The folder may exist.
+
+    tokenizer: None for the small testbed's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=TOKEN_IDS[END], pad_token_id=TOKEN_IDS[PAD]
     )
     cast("torch.nn.Module", model).to(torch.float16)
     model.save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    (tokenizer or make_tokenizer()).save_pretrained(folder)
     save_processors(folder, patch_px=PATCH_PX, pixel_range=(MIN_PIXELS, MAX_PIXELS))
 
 

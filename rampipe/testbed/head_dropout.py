@@ -35,21 +35,21 @@ class HeadDropout:
         self._num_heads = config.num_attention_heads
         self._free_sharpness = free_sharpness
         self._rng = rng
-        self._sharpness: Float[Tensor, "layer head"] | None = None
+        self.sharpness: Float[Tensor, "layer head"] | None = None
+        """How sharply each head looked of late; None before the first step."""
 
     def record(self, per_head: Float[Tensor, "layer head"]) -> None:
         """Takes the heads' sharpness in one step."""
-        past = torch.zeros_like(per_head) if self._sharpness is None else self._sharpness
-        self._sharpness = torch.maximum(per_head.detach(), MEMORY * past)
+        past = torch.zeros_like(per_head) if self.sharpness is None else self.sharpness
+        self.sharpness = torch.maximum(per_head.detach(), MEMORY * past)
 
     def draw(self, *, num_images: int) -> Bool[Tensor, "layer image head"]:
         """Which heads are silenced for which image. None before the first `record`, as no head is known to be blunt."""
         shape = (len(self._outputs), num_images, self._num_heads)
-        if self._sharpness is None:
+        if self.sharpness is None:
             return torch.zeros(shape, dtype=torch.bool)
         return (
-            torch.from_numpy(self._rng.random(shape) < DROPOUT_RATE)
-            & (self._sharpness <= self._free_sharpness)[:, None]
+            torch.from_numpy(self._rng.random(shape) < DROPOUT_RATE) & (self.sharpness <= self._free_sharpness)[:, None]
         )
 
     @contextmanager

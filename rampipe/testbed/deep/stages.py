@@ -1,0 +1,159 @@
+"""One stage of training, from its last checkpoint on: a stage that was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Qwen2VLForConditionalGeneration
+
+from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS
+from rampipe.testbed.deep.curriculum import LEVELS, Curriculum
+from rampipe.testbed.deep.hop import update_hop
+from rampipe.testbed.deep.language import Step, draw_step, evidence_masses, update
+from rampipe.testbed.head_dropout import HeadDropout
+from rampipe.testbed.language import ADAMW_RATE, FREE_SHARPNESS, MUON_RATE, make_optimizers
+from rampipe.testbed.parts import decoder_layers, language_model
+from rampipe.types import HeadId
+
+REPORT_EVERY_STEPS = 20
+SAVE_EVERY_STEPS = 50
+NUM_WARMUP_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """rates: shares of the small model's learning rates at the first and the last step; linear between them."""
+
+    name: str
+    num_steps: int
+    levels: tuple[int, int]
+    """First and last level of the curriculum."""
+    rates: tuple[float, float]
+    seed: int
+    hop_only: bool = False
+    """Trains the fresh blocks alone, to bring the key to the last prompt row: `update_hop`."""
+    head_dropout: bool = False
+    """Silences heads that do not look sharply at items, so that no single one of them is needed."""
+    price: float = 0.0
+    """Loss for a head that looks sharply at items, so that few do."""
+
+    def rate_frac(self, step: int) -> float:
+        """Share of the full learning rates at a step, after a short rise."""
+        first, last = self.rates
+        return min(1.0, (step + 1) / NUM_WARMUP_STEPS) * (first + (last - first) * step / self.num_steps)
+
+
+class Progress:
+    """All that a stage needs to go on: weights, optimizers, curriculum, random numbers, steps done."""
+
+    def __init__(self, model: Qwen2VLForConditionalGeneration, stage: Stage) -> None:
+        self.model = model
+        self.stage = stage
+        self.optimizers = make_optimizers(model)
+        language_model(model).requires_grad_(not stage.hop_only)
+        for layer in decoder_layers(model)[:NUM_FRESH_LAYERS]:
+            layer.requires_grad_(True)
+        self.curriculum = Curriculum(level=stage.levels[0], last=stage.levels[1])
+        self.rng = np.random.default_rng([stage.seed, 7])
+        self.dropout = HeadDropout(model, free_sharpness=FREE_SHARPNESS, rng=self.rng)
+        self.step = 0
+
+    def save(self, path: Path) -> None:
+        """Writes the checkpoint whole or not at all."""
+        state = {
+            "step": self.step,
+            "model": language_model(self.model).state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "curriculum": (self.curriculum.level, self.curriculum.accuracy),
+            "sharpness": self.dropout.sharpness,
+            "rng": self.rng.bit_generator.state,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same stage."""
+        state: dict[str, Any] = torch.load(path, weights_only=False)
+        self.step = state["step"]
+        language_model(self.model).load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.curriculum.level, self.curriculum.accuracy = state["curriculum"]
+        self.dropout.sharpness = state["sharpness"]
+        self.rng.bit_generator.state = state["rng"]
+
+
+class Averages:
+    """Running accuracies, by level, order and kind, for the log alone."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def record(self, name: str, accuracy: dict[str, float]) -> None:
+        """Takes the accuracies of one batch."""
+        for kind, value in accuracy.items():
+            past = self.values.get(f"{name}{kind}", value)
+            self.values[f"{name}{kind}"] = 0.8 * past + 0.2 * value
+
+    def __str__(self) -> str:
+        return " ".join(f"{name} {value:.2f}" for name, value in sorted(self.values.items()))
+
+
+def run_stage(
+    model: Qwen2VLForConditionalGeneration, stage: Stage, folder: Path, *, report: Callable[[str], None] = print
+) -> None:
+    """Trains the model in place, leaving `<stage>.pt` in the folder, which must exist. A finished stage is loaded."""
+    path = folder / f"{stage.name}.pt"
+    progress = Progress(model, stage)
+    if path.exists():
+        progress.load(path)
+        report(f"{stage.name}: on from step {progress.step}")
+    averages = Averages()
+    while progress.step < stage.num_steps:
+        train_step(progress, averages, report=report)
+        if progress.step % SAVE_EVERY_STEPS == 0 or progress.step == stage.num_steps:
+            progress.save(path)
+
+
+def train_step(progress: Progress, averages: Averages, *, report: Callable[[str], None]) -> None:
+    """One step of the stage."""
+    stage, curriculum = progress.stage, progress.curriculum
+    frac = stage.rate_frac(progress.step)
+    for optimizer, full_rate in zip(progress.optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
+        optimizer.param_groups[0]["lr"] = full_rate * frac
+    level = curriculum.draw_level(progress.rng)
+    step = draw_step(progress.model, LEVELS[level], rng=progress.rng)
+    silenced = progress.dropout.active(num_images=len(step.contents)) if stage.head_dropout else nullcontext()
+    if stage.hop_only:
+        accuracy = update_hop(progress.model, step, optimizers=progress.optimizers)
+    else:
+        with silenced:
+            accuracy, per_head = update(progress.model, step, optimizers=progress.optimizers, price=stage.price)
+        if "image" in accuracy:
+            progress.dropout.record(per_head)
+    progress.step += 1
+    if level == curriculum.level:
+        averages.record("qf." if step.order == "question_first" else "cf.", accuracy)
+    if "image" in accuracy and curriculum.record(level, accuracy["image"]):
+        report(f"{stage.name} {progress.step}: level {curriculum.level}, {averages}")
+        averages.values.clear()
+    if progress.step % REPORT_EVERY_STEPS == 0:
+        report(f"{stage.name} {progress.step}/{stage.num_steps} level {curriculum.level} {averages}")
+        if not stage.hop_only:
+            report(f"    RAM image {strongest(step, 'image')} text {strongest(step, 'text')}")
+
+
+def strongest(step: Step, kind: str, count: int = 6) -> str:
+    """The heads that look most at what a kind of question asks for, in one batch."""
+    masses = evidence_masses(step, kind)
+    if masses is None:
+        return "-"
+    order = masses.flatten().argsort(descending=True)[:count].tolist()
+    return " ".join(f"{HeadId(*divmod(head, masses.shape[1]))}={masses.flatten()[head]:.2f}" for head in order)
