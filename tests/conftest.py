@@ -10,9 +10,11 @@ from jaxtyping import install_import_hook
 # Before any import of rampipe: every annotated tensor shape is checked by beartype while the tests run.
 install_import_hook("rampipe", "beartype.beartype")
 
-# Before any import of ray: listeners of a local cluster bind to 127.0.0.1 only (otherwise 0.0.0.0).
+# Before any import of ray: listeners of a local cluster bind to 127.0.0.1 only (otherwise 0.0.0.0), and its workers are
+# no nicer than the tests that wait for them.
 os.environ.update(
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_worker_niceness="0",
     RAY_USAGE_STATS_ENABLED="0",
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",

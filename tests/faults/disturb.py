@@ -13,6 +13,8 @@ from tests.faults.tally import Seen, Tally
 
 ACTOR = "ray::TakesHalfASecond"
 PAUSE_S = (1.0, 9.0)
+COMMITS_BETWEEN = 2
+"""Between two faults, however slow the machine is: it must not be the clock that lets nothing come up."""
 ODDS = {"actor killed": 0.7, "actor stopped": 0.05, "node killed": 0.14, "driver killed": 0.015}
 """The rest of the draws only looks."""
 
@@ -25,7 +27,7 @@ class Disturber:
     ) -> None:
         self.driver, self.tally, self.out, self.nodes_file, self.rng = driver, tally, out, nodes_file, rng
         self.root = psutil.Process(driver.pid)
-        self.num_commits, self.moved_s = 0, tally.time_s
+        self.num_commits, self.num_wanted, self.moved_s = 0, 0, tally.time_s
         self.below = set[psutil.Process]()
 
     def until_it_ends(self) -> None:
@@ -45,6 +47,8 @@ class Disturber:
         self.below.update(self.root.children(recursive=True))
         actors = [process for process in self.below if is_actor(process)]
         self.look(actors)
+        if self.num_commits < self.num_wanted:
+            return
         kinds = [*ODDS, ""]
         kind = self.rng.choices(kinds, [*ODDS.values(), 1.0 - sum(ODDS.values())])[0]
         victims = {"node killed": self.nodes(), "driver killed": [self.root] if self.at_work else [], "": []}
@@ -53,6 +57,7 @@ class Disturber:
             victim = self.rng.choice(chosen)
             victim.suspend() if kind == "actor stopped" else victim.kill()
             self.tally.kills[kind] += 1
+            self.num_wanted = self.num_commits + COMMITS_BETWEEN
 
     @property
     def at_work(self) -> bool:
