@@ -9,7 +9,6 @@ from rampipe.tables.stopped import REQUEST_PATH
 from rampipe.types import Unit
 from tests.cluster.light_worker import LightWorker
 
-
 LIMIT_S = 120.0
 """After which it goes on, and the test fails instead of waiting for ever."""
 
