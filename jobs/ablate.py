@@ -11,6 +11,7 @@ import polars as pl
 
 from jobs.arms import add_arm_flags, check_other_samples, plan_arms
 from jobs.command import parser, run, run_config
+from jobs.spreading import make_sum
 from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import FOLDER, ablation_config, evaluated_ids, run_ablation
@@ -67,7 +68,8 @@ def ablate(arguments: argparse.Namespace) -> int:
     if arguments.plan:
         plan_ablation(config, arguments.run, current_ranking(arguments.run, config.rank))
         return 0
-    return 0 if ablate_run(config, arguments.run, rank_run(arguments.run, config.rank)).complete else 1
+    ranking = rank_run(arguments.run, config.rank, sum_up=make_sum(config.rank))
+    return 0 if ablate_run(config, arguments.run, ranking).complete else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:

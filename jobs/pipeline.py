@@ -15,6 +15,7 @@ from jobs.command import add_run_flags, parser, run, run_config, run_overrides
 from jobs.experiments import is_experiment, load_experiments, plan_lines, read_shapes, shape_of
 from jobs.several import run_several
 from jobs.speed import Sped, plan_speed, speed_run, speed_split
+from jobs.spreading import make_sum
 from jobs.stopping import add_stop_flag, make_watch
 from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
@@ -87,7 +88,7 @@ def run_stages(
     """
     captured = ranked_on or config
     outcome = run_capture(captured, make_watch=make_watch(captured))
-    ranking = rank_run([outcome.run_uri, *compared], captured.rank)
+    ranking = rank_run([outcome.run_uri, *compared], captured.rank, sum_up=make_sum(captured.rank))
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
     write_examples(captured, outcome.run_uri, ranking.core_heads())

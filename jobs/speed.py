@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from jobs.arms import add_arm_flags, check_other_samples, plan_arms
 from jobs.command import parser, run, run_config
+from jobs.spreading import make_sum
 from jobs.submission import add_submit_flags, is_submitted
 from rampipe.config import RunConfig
 from rampipe.engine.ablate import ablation_config, evaluated_ids, run_ablation
@@ -84,7 +85,8 @@ def speed(arguments: argparse.Namespace) -> int:
     if arguments.plan:
         plan_speed(config, arguments.run, current_ranking(arguments.run, config.rank))
         return 0
-    return 0 if speed_run(config, arguments.run, rank_run(arguments.run, config.rank)).complete else 1
+    ranking = rank_run(arguments.run, config.rank, sum_up=make_sum(config.rank))
+    return 0 if speed_run(config, arguments.run, ranking).complete else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
