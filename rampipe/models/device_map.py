@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
@@ -39,8 +40,10 @@ def place_weights(
     """
     if not memory_bytes:
         return None
+    config_of_sizes = copy.deepcopy(model_config)  # which is written to
+    options = {"dtype": getattr(torch, config.dtype), "attn_implementation": "eager", "trust_remote_code": False}
     with torch.device("meta"):
-        model = model_class.from_config(model_config, dtype=getattr(torch, config.dtype), trust_remote_code=False)
+        model = model_class.from_config(config_of_sizes, **options)
     device_map = plan_device_map(model, memory_bytes=memory_bytes)
     return device_map if len({*device_map.values()}) > 1 else None
 

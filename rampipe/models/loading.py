@@ -120,8 +120,7 @@ def _load_model(
         loaded: Any = model_class.from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
-            # None: a tower without sdpa then takes eager by itself.
-            attn_implementation=None if (config.attention, attention) == ("auto", "sdpa") else attention,
+            attn_implementation=attention,  # always: config.json could name a kernel of the Hub
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to name them all below, instead of only the first

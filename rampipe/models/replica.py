@@ -13,7 +13,7 @@ from rampipe.models.vision import Vision
 
 @dataclass(frozen=True)
 class Replica:
-    """One model on one device. `models/loading.py` makes it.
+    """One model on one device, or its layers on several: inputs go to `device`. `models/loading.py` makes it.
 
     model: a transformers `PreTrainedModel` in eval mode without gradients. tokenizer: a fast tokenizer whose
     `chat_template` is the processor's. vision: None for models of text.

@@ -1,4 +1,4 @@
-"""Models of text: Llama, Mistral, Qwen2, Qwen3, Gemma 2 and 3, Phi 3."""
+"""Models of text: Llama, Mistral, Qwen2, Qwen3, Gemma 1 to 3, Phi 3."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ BUILDERS = (
     ),
     Builder("Qwen2", "qwen2", partial(write_text, name="Qwen2")),
     Builder("Qwen3", "qwen3", partial(write_text, name="Qwen3", head_dim=16)),
+    Builder("Gemma", "gemma", partial(write_text, name="Gemma", head_dim=8)),
     Builder(
         "Gemma 2 (eager)",
         "gemma2",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rampipe.config import ClusterConfig
-from rampipe.engine.placement import count_replicas
+from rampipe.engine.placement import count_replicas, replica_place
 from rampipe.errors import ClusterError, ConfigError
 
 GPU_NODE = {"CPU": 16.0, "GPU": 8.0}
@@ -23,6 +23,12 @@ CPU_NODE = {"CPU": 4.0}
 )
 def test_as_many_as_fit(config: ClusterConfig, nodes: list[dict[str, float]], expected: int) -> None:
     assert count_replicas(config, nodes) == expected
+
+
+@pytest.mark.parametrize(("gpus", "device", "num_gpus"), [(0, "cpu", 1), (0.5, None, 1), (1, None, 1), (4, None, 4)])
+def test_a_replica_has_its_gpus(gpus: float, device: str | None, num_gpus: int) -> None:
+    place = replica_place(ClusterConfig(gpus_per_replica=gpus, threads_per_replica=3))
+    assert place == {"device": device, "threads": 3, "num_gpus": num_gpus}
 
 
 def test_no_replica_spans_nodes() -> None:

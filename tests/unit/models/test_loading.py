@@ -51,6 +51,18 @@ def test_configured_precision_and_attention(folder):
     assert replica.model.config.get_text_config()._attn_implementation == "eager"
 
 
+@pytest.mark.parametrize("where", ["whole", "text", "vision"])
+def test_a_kernel_that_the_checkpoint_names_is_not_fetched(folder, where):
+    named = {"attn_implementation": "kernels-community/flash-attn2"}
+    content = json.loads((folder / "config.json").read_text())
+    part = content if where == "whole" else content[f"{where}_config"]
+    part.update(named)
+    _change(folder / "config.json", **content)
+    model = _load(folder).model
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    assert {config._attn_implementation for config in configs} == {"sdpa"}
+
+
 @pytest.mark.fault("B17")
 @pytest.mark.parametrize("path", ["no/such/folder", "./nowhere", "/nowhere", "a b", "nowhere", "../x"])
 def test_wrong_path_says_so(path):
