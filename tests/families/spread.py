@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import torch
 
@@ -24,7 +23,8 @@ from rampipe.types import QUERY_GROUPS, HeadId, Sample
 from tests.families import checks
 from tests.unit.attention.several_gpus import place, several_gpus
 
-MODES = [mode for mode in get_args(ArmMode) if mode != "hybrid"]
+WAYS: tuple[tuple[ArmMode, str], ...] = (("mean", "all"), ("evidence_knockout", "after_context"))
+"""Of silencing: in the projection and in the attention, over whole prompts and behind contexts that are shared."""
 
 
 def on_two_gpus(replica: Replica) -> Replica:
@@ -43,14 +43,11 @@ def numbers_of(replica: Replica, samples: Sequence[Sample], *, restricts: bool) 
     trials = [checks.make_trial(replica, sample, answer=sample.answers[0]) for sample in samples]
     prompts = [trial.prompt for trial in trials]
     found = dict[str, torch.Tensor]()
-    for backend in ("dense", "deferred"):
-        results = observe(replica, trials, config=CaptureConfig(queries=QUERY_GROUPS, backend=backend))
-        for index, result in enumerate(results):
-            assert isinstance(result, SampleResult), result
-            for query, group in result.groups.items():
-                found[f"{backend} {index} {query}"] = torch.from_numpy(group.mass)
+    for index, result in enumerate(observe(replica, trials, config=CaptureConfig(queries=QUERY_GROUPS))):
+        assert isinstance(result, SampleResult), result
+        found |= {f"{index} {query}": torch.from_numpy(group.mass) for query, group in result.groups.items()}
     means = reference_means(replica, trials, batch_tokens=10**4)
-    for mode, positions in [("zero", "all"), *((mode, "after_context") for mode in MODES)]:
+    for mode, positions in WAYS:
         arms = [_arm(mode, positions, HeadId(layer, index % 2)) for index, layer in enumerate(_ends(means))]
         answers = silenced_answers(
             replica, [prompts[0]] * len(arms), arms, max_new_tokens=2, means=means if mode == "mean" else None
