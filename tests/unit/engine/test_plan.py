@@ -79,6 +79,8 @@ def test_one_set_of_layers_has_one_fingerprint(samples: Path) -> None:
         "capture.batch_tokens=99",
         "capture.max_pixels=1000",
         "data.limit=3",
+        "stop.level=0.9",
+        "stop.on_request=true",
     ],
 )
 def test_what_changes_numbers_changes_the_fingerprint(samples: Path, override: str) -> None:
@@ -86,10 +88,26 @@ def test_what_changes_numbers_changes_the_fingerprint(samples: Path, override: s
 
 
 @pytest.mark.parametrize(
-    "override", ["cluster.replicas=7", "rank.k_frac=0.5", "report.examples=1", "out=elsewhere", "rank.seed=3"]
+    "override",
+    [
+        "cluster.replicas=7",
+        "rank.k_frac=0.5",
+        "rank.distributed=true",
+        "report.examples=1",
+        "out=elsewhere",
+        "rank.seed=3",
+        "stop.seed=3",
+    ],
 )
 def test_what_changes_no_number_does_not(samples: Path, override: str) -> None:
     assert fingerprint(samples, override) == fingerprint(samples)
+
+
+def test_the_order_of_a_run_that_may_end_early_is_its_own(samples: Path) -> None:
+    asked = "stop.on_request=true"
+    assert fingerprint(samples, asked, "stop.seed=3") != fingerprint(samples, asked)
+    assert fingerprint(samples, asked, "rank.k_frac=0.5") == fingerprint(samples, asked)  # twin: the ranking's
+    assert fingerprint(samples, "stop.level=0.9", "rank.k_frac=0.5") != fingerprint(samples, "stop.level=0.9")
 
 
 def test_the_score_changes_numbers_only_where_answers_are_predicted(samples: Path) -> None:
