@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from rampipe.engine.events import FailureKind, SkippedRow
 from rampipe.engine.isolation import Isolation
 
-MAX_ISOLATIONS = 2
-"""A unit that still fails after so many searches does not fail because of single samples."""
+MAX_VAIN_SEARCHES = 2
+"""A unit that still fails after so many searches that found no sample does not fail because of single samples."""
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class UnitState:
     strikes: int = 0
     suspect: bool = False
     job_level_failures: int = 0
-    num_isolations: int = 0
+    num_vain_searches: int = 0
     skip: tuple[SkippedRow, ...] = ()
     isolation: Isolation | None = None
     last_cause: str = ""
@@ -133,16 +133,16 @@ class Ledger:
 
     def _isolate(self, unit: int) -> None:
         state = self.units[unit]
-        if state.num_isolations >= MAX_ISOLATIONS:
+        if state.num_vain_searches >= MAX_VAIN_SEARCHES:
             self._fail(unit, f"failed {state.attempts} attempts, and no single sample of it does")
             return
-        state.num_isolations += 1
         state.isolation = Isolation(state.rows, max_strikes=self.max_strikes, known=state.skip)
         self.waiting.extendleft(Work(unit, rows) for rows in reversed(state.isolation.open_ranges))
 
     def _close_isolation(self, unit: int) -> None:
         state = self.units[unit]
         if state.isolation is not None and state.isolation.finished and self.failure is None:
+            state.num_vain_searches += state.isolation.condemned == state.skip
             state.skip = state.isolation.condemned
             state.isolation, state.strikes = None, 0
             self._enqueue(Work(unit))

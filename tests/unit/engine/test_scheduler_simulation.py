@@ -143,3 +143,25 @@ def test_work_is_queued_once() -> None:
     assert ledger.next() == Work(0)
     ledger.complete(0)
     assert ledger.next() is None
+
+
+def search(ledger: Ledger, *, killers: set[int]) -> None:
+    """The unit ends an attempt, and each of its rows is probed alone."""
+    ledger.strike(Work(0), kind="died", cause="gone")
+    ledger.put_back(Work(0))
+    isolation = ledger.units[0].isolation
+    for rows in isolation.open_ranges if isolation is not None else ():
+        if rows.start in killers:
+            ledger.strike(Work(0, rows), kind="died", cause="gone")
+        else:
+            ledger.survived(Work(0, rows))
+
+
+@pytest.mark.parametrize("found_first", [True, False])
+def test_only_searches_that_find_nothing_are_held_against_a_unit(found_first: bool) -> None:
+    ledger = Ledger.of({0: range(2)}, max_strikes=1)
+    for killers in [{0}] * found_first + [set(), set()]:
+        search(ledger, killers=killers)
+        assert ledger.failure is None
+    search(ledger, killers=set())
+    assert "no single sample of it does" in str(ledger.failure)
