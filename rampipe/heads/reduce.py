@@ -22,8 +22,10 @@ from rampipe.heads.layout import Layouts, Part
 from rampipe.heads.metrics.metric import Metric
 from rampipe.heads.sums import HeadSums, PartialSums
 
-NUM_THREADS = min(os.cpu_count() or 1, 8)
-"""Files that are decoded at once; Arrow and numpy release the interpreter for most of it."""
+NUM_THREADS = min((os.cpu_count() or 1) + 1, 8)
+"""Files that are decoded at once, one more than cores, as one may wait for another that adds; Arrow and numpy release
+the interpreter for most of it.
+"""
 
 SumParts = Callable[[Sequence[Part], Wanted], PartialSums]
 """`sum_parts`, or what gives the same bytes with more processes."""
