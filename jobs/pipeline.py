@@ -12,8 +12,8 @@ from pathlib import Path
 
 from jobs.ablate import Ablated, ablate_run, plan_ablation
 from jobs.command import add_run_flags, parser, run, run_config, run_overrides
-from jobs.experiments import is_experiment, load_experiments, plan_lines, read_shapes, shape_of
-from jobs.several import run_several
+from jobs.experiments import Experiment, is_experiment, load_experiments, plan_lines, read_shapes, shape_of
+from jobs.several import leave_out, run_several
 from jobs.speed import Sped, plan_speed, speed_run, speed_split
 from jobs.spreading import make_sum
 from jobs.stopping import add_stop_flag, make_watch
@@ -65,7 +65,11 @@ def several(arguments: argparse.Namespace) -> int:
         return 0
     for one in found:
         check(one.config)
-    return run_several(found, lambda one, others: run_stages(one.config, ranked_on=one.ranked_on, compared=others))
+
+    def run_one(one: Experiment, others: Sequence[str], shared: bool) -> tuple[str, bool]:
+        return run_stages(one.config, ranked_on=one.ranked_on, compared=others, shared=shared)
+
+    return run_several(found, run_one)
 
 
 def check(config: RunConfig) -> None:
@@ -79,16 +83,19 @@ def check(config: RunConfig) -> None:
 
 
 def run_stages(
-    config: RunConfig, *, ranked_on: RunConfig | None = None, compared: Sequence[str] = ()
+    config: RunConfig, *, ranked_on: RunConfig | None = None, compared: Sequence[str] = (), shared: bool = False
 ) -> tuple[str, bool]:
     """Every stage of one run; its folder, and whether nothing was left undone.
 
     ranked_on: the configuration whose heads are chosen, where `config` only tries them on other data.
-    compared: folders of other runs whose rankings its own is compared with.
+    compared: folders of other runs whose rankings its own is compared with. shared: other experiments publish into the
+    run too; only this one's tables are left there.
     """
     captured = ranked_on or config
     outcome = run_capture(captured, make_watch=make_watch(captured))
     ranking = rank_run([outcome.run_uri, *compared], captured.rank, sum_up=make_sum(captured.rank))
+    if shared:
+        leave_out(config, outcome.run_uri)
     ablated = None if config.ablate.split is None else ablate_run(config, outcome.run_uri, ranking)
     sped = None if config.speed.split is None else speed_run(config, outcome.run_uri, ranking)
     write_examples(captured, outcome.run_uri, ranking.core_heads())

@@ -9,20 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 
 from jobs.experiments import Experiment, comparisons
+from rampipe.config import RunConfig
 from rampipe.errors import IncompleteError, RampipeError
 from rampipe.heads.rank import STAGE
 from rampipe.heads.ranking import to_frame
 from rampipe.heads.scopes import OVERALL
+from rampipe.heads.speed.stage import STAGE as TIMING
 from rampipe.report.page import PAGE_PATH
-from rampipe.tables.derived import read_stage
+from rampipe.report.silencing import STAGE as SILENCING
+from rampipe.tables.derived import publish_stage, read_stage, stage_files
 from rampipe.tables.run import open_run_dir
 from rampipe.tables.storage import open_storage
 
 REPORTS = "reports"
 
-RunStages = Callable[[Experiment, Sequence[str]], tuple[str, bool]]
-"""Every stage of one experiment, compared with the runs in these folders: its own folder, and whether nothing was left
-undone."""
+RunStages = Callable[[Experiment, Sequence[str], bool], tuple[str, bool]]
+"""Every stage of one experiment: compared with the runs in these folders, and whether others publish into its run too.
+Gives the run's folder, and whether nothing was left undone.
+"""
 
 
 def run_several(experiments: Sequence[Experiment], run_stages: RunStages) -> int:
@@ -37,7 +41,7 @@ def run_several(experiments: Sequence[Experiment], run_stages: RunStages) -> int
         print(f"experiment: {one.name}", flush=True)
         try:
             others = [other for other in compared.get(one, ()) if other in uris]
-            uris[one] = _run(one, run_stages, [uris[other] for other in others])
+            uris[one] = _run(one, [uris[other] for other in others], run_stages, shared=_is_shared(one, ordered))
             if others:
                 print("\n".join(overlap_lines({uris[other]: other.name for other in (one, *others)}, uris[one])))
         except RampipeError as error:
@@ -51,12 +55,25 @@ def run_several(experiments: Sequence[Experiment], run_stages: RunStages) -> int
     return 1 if failed else 0
 
 
-def _run(one: Experiment, run_stages: RunStages, others: Sequence[str]) -> str:
-    uri, complete = run_stages(one, others)
+def _run(one: Experiment, others: Sequence[str], run_stages: RunStages, *, shared: bool) -> str:
+    uri, complete = run_stages(one, others, shared)
     print(f"kept: {keep_report(one, uri)}")
     if not complete:
         raise IncompleteError(f"run {uri}: work was left undone. The same command goes on from there.")
     return uri
+
+
+def _is_shared(one: Experiment, experiments: Sequence[Experiment]) -> bool:
+    captured = [other.ranked_on or other.config for other in experiments]
+    return captured.count(one.ranked_on or one.config) > 1
+
+
+def leave_out(config: RunConfig, uri: str) -> None:
+    """Take away the tables of stages that only other experiments on this run have; their answers and timings stay."""
+    storage = open_storage(uri)
+    for stage, split in ((SILENCING, config.ablate.split), (TIMING, config.speed.split)):
+        if split is None and stage_files(storage, stage):
+            publish_stage(storage, stage, {}, {"left_out": True})
 
 
 def overlap_lines(names: Mapping[str, str], uri: str) -> list[str]:

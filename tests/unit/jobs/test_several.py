@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from jobs.arms import plan_arms
 from jobs.experiments import load_experiments
 from jobs.pipeline import main
 from jobs.several import run_several
+from rampipe.config import load_config
+from rampipe.heads.rank import rank_run
+from rampipe.tables.derived import stage_files
+from rampipe.tables.storage import open_storage
+from tests.ablated import finished_ablation
 from tests.unit.jobs.conftest import Captured, files_of
 
 pytestmark = pytest.mark.usefixtures("no_cluster")
@@ -47,8 +53,8 @@ def test_a_bug_in_one_costs_no_other(folder: Path, captured: Captured, capsys: p
     assert main(["--config", str(folder / "b.toml")]) == 0
     seen: list[str] = []
 
-    def run_stages(one, others):
-        del others
+    def run_stages(one, others, shared):
+        del others, shared
         seen.append(one.name)
         if one.name == "a":
             raise ZeroDivisionError("a bug")
@@ -71,6 +77,23 @@ def test_a_report_is_kept_by_name(folder: Path, captured: Captured) -> None:
     assert main(["--config", str(folder / "b.toml")]) == 0
     page = Path(captured.uri, "report/index.html").read_bytes()
     assert Path(captured.uri).with_name("reports").joinpath("b.html").read_bytes() == page
+
+
+def test_experiments_on_one_run_do_not_show_in_each_others_reports(captured: Captured, tmp_path: Path) -> None:
+    text = captured.file.read_text(encoding="utf-8").partition("[speed]")[0]
+    (tmp_path / "a.toml").write_text(text.partition("[ablate]")[0] + SECTION, encoding="utf-8")
+    (tmp_path / "b.toml").write_text(f'{text}{SECTION}ranked_on = "a.toml"\n', encoding="utf-8")
+    config, storage = load_config(tmp_path / "b.toml"), open_storage(captured.uri)
+    ranking = rank_run(captured.uri, config.rank)
+    finished_ablation(config, captured.uri, plan_arms(config, config.ablate, ranking))
+    reports = Path(captured.uri).with_name("reports")
+    seen = []
+    for _ in range(2):
+        assert main(["--config", str(tmp_path)]) == 0
+        assert set(stage_files(storage, "ablation")) == {"accuracy", "arms"}
+        seen.append([(reports / f"{name}.html").read_bytes() for name in "ab"])
+    assert seen[0] == seen[1]
+    assert [b"No ablation" in page for page in seen[0]] == [True, False]
 
 
 def test_an_override_leaves_one_value_of_what_varies(folder: Path) -> None:
