@@ -13,6 +13,7 @@ Score: `anls`. The benchmark judges retrieval only (recall of pages and layouts)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -28,6 +29,8 @@ from rampipe.types import ContextPart, Evidence, Sample, StoredImage
 _PAGES = "MMDocIR_pages.parquet"
 _ANNOTATIONS = "MMDocIR_annotations.jsonl"
 _SHARD = f"evaluation-{_ANNOTATIONS}"
+_KEPT_DOCUMENTS = 2
+"""An actor reads two units at once."""
 
 
 class MmDocIrSource(ListedSource):
@@ -43,7 +46,8 @@ class MmDocIrSource(ListedSource):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self._cursor: CellCursor | None = None
-        self._document: tuple[tuple[str, ...], tuple[StoredImage, ...]] = ((), ())
+        self._documents: dict[tuple[str, ...], tuple[StoredImage, ...]] = {}
+        self._lock = threading.Lock()
 
     def shard_names(self) -> list[str]:
         """One virtual shard: the evaluation set."""
@@ -68,12 +72,14 @@ class MmDocIrSource(ListedSource):
 
     def read_images(self, entry: Entry) -> tuple[StoredImage, ...]:
         """Pages of the document; kept for the next question, which is mostly about the same one."""
-        if self._document[0] != entry.images:
-            self._cursor = self._cursor or CellCursor(self.folder / _PAGES, column="image_binary")
-            rows = [int(name.rpartition("#")[2]) for name in entry.images]
-            pages = [image for row in rows for image in stored_images(self._cursor.cell(row), entry.sample_id)]
-            self._document = (entry.images, tuple(pages))
-        return self._document[1]
+        with self._lock:
+            if entry.images not in self._documents:
+                self._cursor = self._cursor or CellCursor(self.folder / _PAGES, column="image_binary")
+                rows = [int(name.rpartition("#")[2]) for name in entry.images]
+                pages = [image for row in rows for image in stored_images(self._cursor.cell(row), entry.sample_id)]
+                kept = list(self._documents.items())[1 - _KEPT_DOCUMENTS :]
+                self._documents = {**dict(kept), entry.images: tuple(pages)}
+            return self._documents[entry.images]
 
     def as_sample(self, entry: Entry, images: tuple[StoredImage, ...]) -> Sample:
         """All pages, then the question."""
