@@ -24,7 +24,7 @@ OUTPUT_DAMPING = 0.3
 
 def build_deep_model(small: Path, *, seed: int) -> Qwen2VLForConditionalGeneration:
     """Fresh blocks, then the first blocks of the small model in the folder; its frozen tower, embeddings and norm."""
-    trained = Qwen2VLForConditionalGeneration.from_pretrained(small, dtype=torch.float32)
+    trained = Qwen2VLForConditionalGeneration.from_pretrained(small, dtype=torch.float32, local_files_only=True)
     model = Qwen2VLForConditionalGeneration(make_config(num_layers=NUM_LAYERS))
     model.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(seed)

@@ -80,7 +80,7 @@ class Progress:
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint of the same stage."""
-        state: dict[str, Any] = torch.load(path, weights_only=False)
+        state: dict[str, Any] = torch.load(path, weights_only=True)
         self.step = state["step"]
         language_model(self.model).load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
