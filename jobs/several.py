@@ -17,7 +17,7 @@ from rampipe.heads.scopes import OVERALL
 from rampipe.heads.speed.stage import STAGE as TIMING
 from rampipe.report.page import PAGE_PATH
 from rampipe.report.silencing import STAGE as SILENCING
-from rampipe.tables.derived import publish_stage, read_stage, stage_files
+from rampipe.tables.derived import read_stage, stage_files
 from rampipe.tables.run import open_run_dir
 from rampipe.tables.storage import open_storage
 
@@ -72,8 +72,9 @@ def leave_out(config: RunConfig, uri: str) -> None:
     """Take away the tables of stages that only other experiments on this run have; their answers and timings stay."""
     storage = open_storage(uri)
     for stage, split in ((SILENCING, config.ablate.split), (TIMING, config.speed.split)):
-        if split is None and stage_files(storage, stage):
-            publish_stage(storage, stage, {}, {"left_out": True})
+        if split is None and (files := stage_files(storage, stage)):
+            for path in (f"{stage}/_SUCCESS.json", *files.values()):  # what names the others goes first
+                storage.delete(path)
 
 
 def overlap_lines(names: Mapping[str, str], uri: str) -> list[str]:
