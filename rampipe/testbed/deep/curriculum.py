@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,11 @@ class Level:
     num_questions: int
     by_parts_frac: float
     """Share of steps in which the rows of a part see no other part."""
+
+    def with_entries(self, count: int) -> Level:
+        """The level with so many list entries more."""
+        low, high = self.size.num_entries
+        return replace(self, size=replace(self.size, num_entries=(low + count, high + count)))
 
 
 LEVELS = (

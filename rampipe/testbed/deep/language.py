@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2VLForConditionalGeneration
 
+from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS
+from rampipe.testbed.deep.binding import binding_loss
 from rampipe.testbed.deep.content import Content, draw_content, render_image
 from rampipe.testbed.deep.curriculum import Level
 from rampipe.testbed.deep.layout import ImageLayout, Layout, draw_layout
 from rampipe.testbed.deep.packing import KINDS, Order, Packed, pack
 from rampipe.testbed.language import excess_sharpness
-from rampipe.testbed.parts import language_model, vision_tower
+from rampipe.testbed.parts import decoder_layers, language_model, vision_tower
 from rampipe.testbed.vision import cell_features
 from rampipe.testbed.vocabulary import IMAGE, TOKEN_IDS
 
@@ -119,20 +122,40 @@ def accuracy_by_kind(logits: Float[Tensor, "context question 3 word"], packed: P
     return {kind: float(right[mask].mean()) for kind, mask in zip(KINDS, asked, strict=True) if mask.any()}
 
 
+@contextmanager
+def after_fresh_blocks(model: Qwen2VLForConditionalGeneration) -> Generator[list[Tensor]]:
+    """The list receives what all rows hold after the fresh blocks."""
+    hidden: list[Tensor] = []
+    layer = decoder_layers(model)[NUM_FRESH_LAYERS]
+    handle = layer.register_forward_pre_hook(lambda _module, arguments: hidden.append(arguments[0]))
+    try:
+        yield hidden
+    finally:
+        handle.remove()
+
+
 def update(
     model: Qwen2VLForConditionalGeneration,
     step: Step,
     *,
     optimizers: Sequence[torch.optim.Optimizer],
     price: float,
+    binding_rng: np.random.Generator | None = None,
 ) -> tuple[dict[str, float], Float[Tensor, "layer head"]]:
-    """One step of training. price: loss for each unit of excess sharpness.
+    """One step of training. price: loss for each unit of excess sharpness. binding_rng: adds the `binding_loss`.
 
-    Returns the accuracy by kind of question, and the heads' sharpness.
+    Returns the accuracy by kind of question (`bound`: of entries), and the heads' sharpness.
     """
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16), after_fresh_blocks(model) as hidden:
         logits = answer_logits(model, step)
     loss = functional.cross_entropy(logits.flatten(0, 2), step.packed.targets.flatten())
+    accuracy = accuracy_by_kind(logits.detach(), step.packed)
+    if binding_rng is not None:
+        context = hidden[0][:, step.packed.context]
+        bound = binding_loss(model, context, layout=step.layout, contents=step.contents, rng=binding_rng)
+        if bound is not None:
+            loss = loss + bound[0]
+            accuracy["bound"] = bound[1]
     with torch.set_grad_enabled(price > 0):
         per_head = sharpness(step)
     if price > 0:
@@ -143,4 +166,4 @@ def update(
     nn.utils.clip_grad_norm_(list(language_model(model).parameters()), 1.0)
     for optimizer in optimizers:
         optimizer.step()
-    return accuracy_by_kind(logits.detach(), step.packed), per_head.detach()
+    return accuracy, per_head.detach()

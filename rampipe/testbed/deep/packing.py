@@ -56,6 +56,8 @@ class Packed:
     """The key that is asked for, counted over all domains."""
     slots: Int[Tensor, " token"]
     """The slot that each token shows; -1 for none."""
+    context: slice
+    """Where the context's tokens are."""
 
 
 def context_ids(layout: Layout, content: Content) -> list[int]:
@@ -173,6 +175,7 @@ def pack(
         asked=asked,
         keys=asked_keys,
         slots=slots,
+        context=shape.context,
     )
 
 

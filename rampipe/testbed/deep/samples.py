@@ -110,8 +110,8 @@ def locate(layout: Layout, content: Content, slot: int) -> Evidence:
     if isinstance(piece, ImageLayout):
         row, column = divmod(slot - first, piece.items[1])
         height, width = piece.block[0] * CELL_PX, piece.block[1] * CELL_PX
-        box = (column * width, row * height, (column + 1) * width, (row + 1) * height)
+        x0, y0 = float(column * width), float(row * height)
         image = sum(isinstance(before, ImageLayout) for before in layout[:part])
-        return Evidence(kind="box", image=image, box=tuple(float(edge) for edge in box))
+        return Evidence(kind="box", image=image, box=(x0, y0, x0 + width, y0 + height))
     before = "".join(f"{entry_text(content, entry)} {SEPARATOR} " for entry in range(first, slot))
     return Evidence(kind="text", part=part, start=len(before), stop=len(before) + len(entry_text(content, slot)))

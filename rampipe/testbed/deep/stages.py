@@ -38,6 +38,10 @@ class Stage:
     seed: int
     hop_only: bool = False
     """Trains the fresh blocks alone, to bring the key to the last prompt row: `update_hop`."""
+    more_entries: int = 0
+    """List entries of every context beyond what its level says."""
+    binding: bool = False
+    """Adds the loss that lets list entries look like items of images: `binding_loss`."""
     head_dropout: bool = False
     """Silences heads that do not look sharply at items, so that no single one of them is needed."""
     price: float = 0.0
@@ -129,13 +133,19 @@ def train_step(progress: Progress, averages: Averages, *, report: Callable[[str]
     for optimizer, full_rate in zip(progress.optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
         optimizer.param_groups[0]["lr"] = full_rate * frac
     level = curriculum.draw_level(progress.rng)
-    step = draw_step(progress.model, LEVELS[level], rng=progress.rng)
+    step = draw_step(progress.model, LEVELS[level].with_entries(stage.more_entries), rng=progress.rng)
     silenced = progress.dropout.active(num_images=len(step.contents)) if stage.head_dropout else nullcontext()
     if stage.hop_only:
         accuracy = update_hop(progress.model, step, optimizers=progress.optimizers)
     else:
         with silenced:
-            accuracy, per_head = update(progress.model, step, optimizers=progress.optimizers, price=stage.price)
+            accuracy, per_head = update(
+                progress.model,
+                step,
+                optimizers=progress.optimizers,
+                price=stage.price,
+                binding_rng=progress.rng if stage.binding else None,
+            )
         if "image" in accuracy:
             progress.dropout.record(per_head)
     progress.step += 1

@@ -6,6 +6,7 @@ python -m rampipe.testbed.deep.train --out runs/deep                # all stages
 from __future__ import annotations
 
 import argparse
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +15,24 @@ import torch
 
 from rampipe.testbed.checkpoint import weights_path
 from rampipe.testbed.deep.architecture import build_deep_model
+from rampipe.testbed.deep.checkpoint import save_deep_checkpoint
 from rampipe.testbed.deep.stages import Stage, run_stage
 
 STAGES = (
     Stage(name="hop", num_steps=100, levels=(0, 4), rates=(1.0, 0.73), seed=0, hop_only=True),
-    Stage(name="grow", num_steps=800, levels=(0, 6), rates=(0.5, 0.15), seed=1),
+    Stage(name="start", num_steps=100, levels=(0, 6), rates=(0.5, 0.456), seed=1),
+    Stage(name="grow", num_steps=100, levels=(1, 6), rates=(0.45, 0.4), seed=2, binding=True),
+    Stage(name="bind", num_steps=400, levels=(2, 6), rates=(0.4, 0.1), seed=3, binding=True, more_entries=6),
+    Stage(name="deepen", num_steps=500, levels=(3, 5), rates=(0.25, 0.03), seed=4, binding=True, more_entries=4),
+    Stage(name="settle", num_steps=150, levels=(4, 5), rates=(0.1, 0.01), seed=5, more_entries=4, head_dropout=True),
 )
 
 
-def train_deep(folder: Path, *, stages: tuple[Stage, ...] = STAGES, report: Callable[[str], None] = print) -> None:
-    """Trains from the small testbed's weights. The folder keeps a checkpoint of every stage."""
+def train_deep(folder: Path, *, stages: tuple[Stage, ...] = STAGES, report: Callable[[str], None] = print) -> str:
+    """Trains from the small testbed's weights; `<folder>/checkpoint` is the model. Returns its weights' SHA-256.
+
+    The folder also keeps the state after every stage, from which an interrupted call goes on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -33,19 +42,22 @@ def train_deep(folder: Path, *, stages: tuple[Stage, ...] = STAGES, report: Call
             run_stage(model, stage, folder, report=report)
     finally:
         torch.set_num_threads(num_threads)
+    save_deep_checkpoint(model, folder / "checkpoint")
+    return hashlib.sha256((folder / "checkpoint" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def main() -> None:
     """Parses the command line, trains, prints progress with seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the stages' checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the stages' states")
     options = parser.parse_args()
     started_s = time.monotonic()
 
     def report(line: str) -> None:
         print(f"{time.monotonic() - started_s:6.0f} s  {line}", flush=True)
 
-    train_deep(options.out, report=report)
+    digest = train_deep(options.out, report=report)
+    report(f"wrote {options.out / 'checkpoint'}, weights sha256 {digest}")
 
 
 if __name__ == "__main__":
