@@ -22,10 +22,14 @@ os.environ.update(
 )
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from tests.faults.table import pytest_addoption, pytest_configure  # noqa: E402
 
 __all__ = ["pytest_addoption", "pytest_configure"]
+
+settings.register_profile("untimed", deadline=None)  # a machine may be busy
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -78,7 +78,7 @@ row = st.fixed_dictionaries(
 
 
 @pytest.mark.fault("B11", "B12")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(row)
 def test_every_row_is_a_sample_or_an_error_that_names_it(drawn: dict[str, Any]) -> None:
     pa.Table.from_pylist([drawn], schema=load_schema("sample.v1").arrow_schema)  # rows that a shard can hold
@@ -122,7 +122,7 @@ evidence = (
 
 
 @pytest.mark.fault("B11")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(evidence, max_size=3), st.text(max_size=30), st.lists(st.text(max_size=10), max_size=1))
 def test_every_prompt_is_partitioned_or_an_error_row(
     replica: Replica, config: RunConfig, sample: Sample, pieces: list[Evidence], question: str, answers: list[str]

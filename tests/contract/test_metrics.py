@@ -82,7 +82,7 @@ def evaluate(metric: Metric, row: Mapping[str, float | None]) -> float | None:
 
 
 @ALL
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=ROWS)
 def test_value_is_the_definition(metric: Metric, row: dict[str, float | None]) -> None:
     expected, found = naive(metric.ID, row), evaluate(metric, row)  # pyright: ignore[reportArgumentType]

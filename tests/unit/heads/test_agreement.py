@@ -44,7 +44,7 @@ def test_a_head_without_a_mean_is_not_ranked_last_but_left_out() -> None:
     assert (result.num_both, result.num_shared) == (19, 0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=8))
 def test_kendall_is_the_count_of_pairs(pairs: list[tuple[int, int]]) -> None:
     both = list(itertools.combinations(pairs, 2))

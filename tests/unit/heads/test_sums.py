@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rampipe.config import RankConfig
@@ -40,7 +40,6 @@ def content(sums: PartialSums) -> tuple[bytes, ...]:
     return tuple(b"" if array is None else array.tobytes() for array in arrays)
 
 
-@settings(deadline=None)  # a machine may be busy
 @given(order=st.permutations(range(len(LEAVES))), joins=st.lists(st.integers(0, 99), min_size=len(LEAVES) - 1))
 def test_any_tree_over_any_order_gives_the_bytes_of_one_pass(order: list[int], joins: list[int]) -> None:
     forest = [LEAVES[place] for place in order]

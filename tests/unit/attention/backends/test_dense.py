@@ -66,7 +66,7 @@ def calls(draw):
     return call, visible, rows, regions, draw(st.sampled_from([1, 20, 200, 2**20]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(calls(), st.sampled_from(["dense", "deferred"]))
 def test_any_shape_and_mask_is_a_softmax(drawn, backend):
     call, visible, rows, regions, block_logits = drawn

@@ -49,7 +49,7 @@ def check_against_loop(layer, probabilities, rows, regions, *, tolerance=5e-5):
     return num_clear
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(calls(), st.sampled_from(["dense", "deferred"]), st.integers(0, 99))
 def test_any_shape_and_mask(drawn, backend, seed):
     call, visible, rows, regions, block_logits = drawn

@@ -31,7 +31,7 @@ def made(draw: Drawn) -> HeadList:
 
 
 @ALL
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(draw=drawn)
 def test_export_import_export_is_the_identity(form: ListFormat, draw: Drawn) -> None:
     found = made(draw)
@@ -47,7 +47,7 @@ def test_export_import_export_is_the_identity(form: ListFormat, draw: Drawn) -> 
 
 
 @ALL
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(draw=drawn)
 def test_another_list_is_another_file(form: ListFormat, draw: Drawn) -> None:
     """Twin: an export that forgot a head's score or place would still be an identity."""

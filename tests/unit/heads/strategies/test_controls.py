@@ -31,7 +31,7 @@ def layers(groups: tuple[HeadGroup, ...]) -> Counter[int]:
     return Counter(group.layer for group in groups)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shape=SHAPES, frac=FRACS, seed=SEEDS)
 def test_a_control_is_disjoint_and_of_the_same_size_or_refused(
     shape: tuple[int, int, int], frac: float, seed: int
@@ -66,7 +66,7 @@ def test_a_draw_without_a_target_would_overlap_it() -> None:
     assert any(chosen & set(request.target) for chosen in drawn)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(shape=SHAPES, frac=FRACS, seed=SEEDS)
 def test_a_seed_means_the_same_draw_anywhere(shape: tuple[int, int, int], frac: float, seed: int) -> None:
     for strategy in (random, layer_matched_random):
