@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,18 +49,19 @@ def allowed(plan: Plan, num_tokens: int) -> torch.Tensor:
 def test_one_packed_question_is_the_prompt_that_the_chat_template_writes(order: Order) -> None:
     packed = pack_one(order)
     tokenizer = make_tokenizer(TOKEN_IDS, chat_template=CHAT_TEMPLATE)
-    words = tokenizer.convert_ids_to_tokens(packed.input_ids[0].tolist())
+    words = [tokenizer.decode([index]) for index in packed.input_ids[0].tolist()]
     num_context = sum(part.num_tokens for part in LAYOUT)
     start = len(words) - 4 - num_context if order == "question_first" else 1
     context, rest = words[start : start + num_context], words[1:start] + words[start + num_context : -4]
-    images = [{"type": "image"}, {"type": "text", "text": " ".join(context[14:26])}, {"type": "image"}]
+    images: list[dict[str, str]] = [
+        {"type": "image"},
+        {"type": "text", "text": " ".join(context[14:26])},
+        {"type": "image"},
+    ]
     asked = {"type": "text", "text": " ".join(rest)}
     content = [*images, asked] if order == "context_first" else [asked, *images]
-    text = str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-    )
+    message: dict[str, Any] = {"role": "user", "content": content}
+    text = str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
     ids = tokenizer(text.replace(IMAGE, IMAGE * 12))["input_ids"]
     assert ids == packed.input_ids[0, :-2].tolist()
 
@@ -71,7 +73,8 @@ def test_packed_positions_are_those_of_a_single_prompt(order: Order) -> None:
     ids = packed.input_ids[:1]
     grids = torch.tensor([[1, 2 * part.grid[0], 2 * part.grid[1]] for part in LAYOUT if isinstance(part, ImageLayout)])
     kinds = (ids == TOKEN_IDS[IMAGE]).int()
-    positions, _ = model.model.get_rope_index(ids, kinds, image_grid_thw=grids)
+    rope: Any = model.model.get_rope_index
+    positions, _ = rope(ids, kinds, image_grid_thw=grids)
     assert torch.equal(packed.positions, positions)
     several = pack_one(order, num_questions=3)
     assert several.positions.max() <= packed.positions.max() + 2
@@ -179,12 +182,14 @@ def test_the_curriculum_advances_on_accuracy_alone() -> None:
 
 
 def train(folder: Path, *, steps: Sequence[int], seed: int = 0) -> dict[str, torch.Tensor]:
-    """Weights after a stage that was interrupted at each of the steps but the last."""
+    """Weights after two stages, the second of which was interrupted at each of the steps but the last."""
     folder.mkdir()
     for num_steps in steps:
         model = build_deep_model(weights_path(), seed=seed)
-        stage = Stage("short", num_steps, levels=(0, 0), rates=(1.0, 1.0), seed=seed, head_dropout=True, price=0.02)
-        run_stage(model, stage, folder, report=lambda _line: None)
+        hop = Stage("hop", 2, levels=(0, 0), rates=(1.0, 1.0), seed=seed, hop_only=True)
+        answers = replace(hop, name="answers", num_steps=num_steps, hop_only=False, binding=True, head_dropout=True)
+        for stage in (hop, replace(answers, more_entries=1, price=0.02)):
+            run_stage(model, stage, folder, report=lambda _line: None)
     return {name: weight.clone() for name, weight in language_model(model).state_dict().items()}  # pyright: ignore
 
 
