@@ -49,7 +49,7 @@ def allowed(plan: Plan, num_tokens: int) -> torch.Tensor:
 def test_one_packed_question_is_the_prompt_that_the_chat_template_writes(order: Order) -> None:
     packed = pack_one(order)
     tokenizer = make_tokenizer(TOKEN_IDS, chat_template=CHAT_TEMPLATE)
-    words = [tokenizer.decode([index]) for index in packed.input_ids[0].tolist()]
+    words = [str(tokenizer.decode([index])) for index in packed.input_ids[0].tolist()]
     num_context = sum(part.num_tokens for part in LAYOUT)
     start = len(words) - 4 - num_context if order == "question_first" else 1
     context, rest = words[start : start + num_context], words[1:start] + words[start + num_context : -4]
