@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOWNLOADS = "rampipe/models/checkpoint.py"
+PICKLERS = ("torch.save", "torch.load")
 PICKLES = ("pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle")
 
 
@@ -44,6 +45,10 @@ def forbidden(source: str) -> Iterator[str]:
             "hf_hub_download",
         ):
             yield "download"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in PICKLERS:
+            yield ast.unparse(node)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ({f"{node.module}.{alias.name}" for alias in node.names} & {*PICKLERS})
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) == "True":
             yield "allow_pickle"
 
@@ -63,6 +68,9 @@ def test_one_file_downloads_and_none_pickles() -> None:
     [
         ("import pickle", "pickle"),
         ("from dill import loads", "dill"),
+        ("torch.save(state, path)", "torch.save"),
+        ("torch.load(path, weights_only=True)", "torch.load"),
+        ("from torch import load", "torch.load"),
         ("np.load(path, allow_pickle=True)", "allow_pickle"),
         ("huggingface_hub.snapshot_download('x')", "download"),
     ],

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from transformers import Qwen2VLForConditionalGeneration
 
 from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS
 from rampipe.testbed.deep.curriculum import LEVELS, Curriculum
 from rampipe.testbed.deep.hop import update_hop
 from rampipe.testbed.deep.language import Step, draw_step, evidence_masses, update
+from rampipe.testbed.deep.state import optimizer_tensors, read_state, restore_optimizer, under, write_state
 from rampipe.testbed.head_dropout import HeadDropout
 from rampipe.testbed.language import ADAMW_RATE, FREE_SHARPNESS, MUON_RATE, make_optimizers
 from rampipe.testbed.parts import decoder_layers, language_model
@@ -70,28 +69,29 @@ class Progress:
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint whole or not at all."""
-        state = {
+        tensors = {f"model.{name}": weight for name, weight in language_model(self.model).state_dict().items()}
+        for place, optimizer in enumerate(self.optimizers):
+            tensors |= {f"optimizer{place}.{name}": tensor for name, tensor in optimizer_tensors(optimizer)}
+        if self.dropout.sharpness is not None:
+            tensors["sharpness"] = self.dropout.sharpness
+        numbers = {
             "step": self.step,
-            "model": language_model(self.model).state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "curriculum": (self.curriculum.level, self.curriculum.accuracy),
-            "sharpness": self.dropout.sharpness,
+            "level": self.curriculum.level,
+            "accuracy": self.curriculum.accuracy,
             "rng": self.rng.bit_generator.state,
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        write_state(path, tensors, numbers)
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint of the same stage."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        self.step = state["step"]
-        language_model(self.model).load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.curriculum.level, self.curriculum.accuracy = state["curriculum"]
-        self.dropout.sharpness = state["sharpness"]
-        self.rng.bit_generator.state = state["rng"]
+        tensors, numbers = read_state(path)
+        language_model(self.model).load_state_dict(under("model.", tensors))
+        for place, optimizer in enumerate(self.optimizers):
+            restore_optimizer(optimizer, under(f"optimizer{place}.", tensors))
+        self.dropout.sharpness = tensors.get("sharpness")
+        self.step = numbers["step"]
+        self.curriculum.level, self.curriculum.accuracy = numbers["level"], numbers["accuracy"]
+        self.rng.bit_generator.state = numbers["rng"]
 
 
 class Averages:
@@ -113,8 +113,8 @@ class Averages:
 def run_stage(
     model: Qwen2VLForConditionalGeneration, stage: Stage, folder: Path, *, report: Callable[[str], None] = print
 ) -> None:
-    """Trains the model in place, leaving `<stage>.pt` in the folder, which must exist. A finished stage is loaded."""
-    path = folder / f"{stage.name}.pt"
+    """Trains the model in place. `<stage>.safetensors` in the folder is its state; a finished stage is only loaded."""
+    path = folder / f"{stage.name}.safetensors"
     progress = Progress(model, stage)
     if path.exists():
         progress.load(path)
