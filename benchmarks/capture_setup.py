@@ -57,18 +57,23 @@ def build(num_layers: int, device: str) -> Replica:
 
 
 def make_trials(num_tokens: int, num_questions: int, num_rows: int, *, calibrate: bool) -> list[Trial]:
-    """Questions of `num_rows` tokens about one context, a tenth of it evidence; prompts of `num_tokens`."""
+    """Questions of `num_rows` tokens about one context, prompts of `num_tokens`.
+
+    A tenth of the context is evidence, for each question another one: the middle for the first, then from the front on.
+    """
     generator = torch.Generator().manual_seed(num_tokens)
     context = torch.randint(0, 1000, (num_tokens - num_rows,), generator=generator)
     null_question = torch.randint(0, 1000, (NULL_TOKENS,), generator=generator)
-    regions = torch.full((len(context),), REGIONS.index("other_text"), dtype=torch.int8)
-    regions[len(context) // 2 : len(context) // 2 + len(context) // 10] = REGIONS.index("evidence")
+    size = len(context) // 10
 
-    def prompt(name: str, question: torch.Tensor) -> Prompt:
+    def prompt(number: int, question: torch.Tensor) -> Prompt:
         ids = torch.cat([context, question])
+        regions = torch.full((len(context),), REGIONS.index("other_text"), dtype=torch.int8)
+        first = number * size // 2 if number else len(context) // 2
+        regions[first : first + size] = REGIONS.index("evidence")
         asked = torch.full((len(question),), REGIONS.index("question"), dtype=torch.int8)
         return Prompt(
-            sample_id=name,
+            sample_id=str(number),
             input_ids=ids,
             regions=torch.cat([regions, asked]),
             piece_tokens=torch.zeros_like(ids),
@@ -84,10 +89,10 @@ def make_trials(num_tokens: int, num_questions: int, num_rows: int, *, calibrate
 
     return [
         Trial(
-            sample=Sample(name, "random", (), (), "?", (), None, ()),
+            sample=Sample(str(number), "random", (), (), "?", (), None, ()),
             context_key="one",
-            prompt=prompt(name, torch.randint(0, 1000, (num_rows,), generator=generator)),
-            null_prompt=prompt(name, null_question) if calibrate else None,
+            prompt=prompt(number, torch.randint(0, 1000, (num_rows,), generator=generator)),
+            null_prompt=prompt(number, null_question) if calibrate else None,
         )
-        for name in (f"question-{number}" for number in range(num_questions))
+        for number in range(num_questions)
     ]

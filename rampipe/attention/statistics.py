@@ -71,8 +71,9 @@ class RowRead:
 def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
     """Raises SampleError when a row or the keys lie outside of this call."""
     layout = lay_out_keys(call, sample)
-    position = sample.position.to(call.query.device)
-    rows = call.query[sample.batch][:, position]  # index_select copies all of a query that is a transposed view
+    at = sample.position.to(call.query.device) if sample.run is None else sample.run
+    # index_select would copy all of a query that is a transposed view.
+    rows = call.query[sample.batch][:, at].contiguous()
     return RowRead(
         layer=layer,
         sample=sample,
@@ -82,7 +83,7 @@ def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
         scaling=call.scaling,
         softcap=call.softcap,
         sinks=call.sinks,
-        log_total=None if call.log_total is None else call.log_total[sample.batch][:, position],
+        log_total=None if call.log_total is None else call.log_total[sample.batch][:, at],
     )
 
 

@@ -14,8 +14,9 @@ from rampipe.models.prompts import Prompt, collate
 from rampipe.models.replica import Replica
 from rampipe.tables.rows import SampleResult
 from rampipe.trials.memory import run_in_halves
+from rampipe.trials.null_question import EvidenceMass, evidence_mass
 from rampipe.trials.shared import find_contexts, observe_shared
-from rampipe.trials.statistics import EVIDENCE, Groups, plan_rows, read_groups
+from rampipe.trials.statistics import Groups, plan_rows, read_groups
 from rampipe.trials.trial import Trial
 from rampipe.trials.vision_once import see_images_once
 from rampipe.types import REGIONS, QueryGroup
@@ -65,7 +66,7 @@ def _observe_both(replica: Replica, trials: Sequence[Trial], *, config: CaptureC
         null_prompts = [prompt for trial in trials if (prompt := trial.null_prompt) is not None]
         null_measured = _capture(replica, null_prompts, ("question",), config=config)
         for index, null in zip(calibrated, null_measured, strict=True):
-            measured[index] = _with_null(measured[index], null)
+            measured[index] = _with_null(measured[index], evidence_mass(null))
     return measured
 
 
@@ -92,12 +93,13 @@ def _capture(
     return read_groups(recorder, plan, prompts, model=replica.model, layers=config.layers)
 
 
-def _with_null(measured: Groups | SampleError, null: Groups | SampleError) -> Groups | SampleError:
+def _with_null(measured: Groups | SampleError, null: EvidenceMass | SampleError) -> Groups | SampleError:
     """Evidence mass under the null question, beside the one under the real question: `question` rows only."""
-    if isinstance(measured, SampleError) or isinstance(null, SampleError):
-        return measured if isinstance(measured, SampleError) else null
-    evidence = null["question"].mass[:, :, EVIDENCE]
-    return {**measured, "question": replace(measured["question"], mass_evidence_null=evidence)}
+    if isinstance(measured, SampleError):
+        return measured
+    if isinstance(null, SampleError):
+        return null
+    return {**measured, "question": replace(measured["question"], mass_evidence_null=null)}
 
 
 def _result(trial: Trial, groups: Groups) -> SampleResult:

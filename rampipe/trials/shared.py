@@ -21,6 +21,7 @@ from rampipe.config import CaptureConfig
 from rampipe.errors import SampleError
 from rampipe.models.prompts import PADDING_REGION, Batch, Prompt, collate, first_tokens, text_positions
 from rampipe.models.replica import Replica
+from rampipe.trials.null_question import EvidenceMass, NullReading, share_null_question
 from rampipe.trials.statistics import Groups, plan_rows, read_groups
 from rampipe.trials.trial import Trial
 from rampipe.types import QueryGroup
@@ -38,10 +39,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A prompt whose rows are read. start: where its continuation begins among the new tokens of its sequence."""
+    """Whose rows are read: a trial's prompt or a null question. start: where its continuation begins among the new
+    tokens of its sequence.
+    """
 
-    trial: int
-    is_null: bool
+    asked: int | NullReading
     prompt: Prompt
     context: Context
     sequence: int
@@ -78,8 +80,8 @@ def _context(trials: Sequence[Trial], indices: Sequence[int]) -> Context | None:
 
 def observe_shared(
     replica: Replica, contexts: Sequence[Context], *, config: CaptureConfig
-) -> dict[int, tuple[Groups | SampleError, Groups | SampleError | None]]:
-    """Statistics of every trial of the contexts, under its question and under the null question, by index of trial."""
+) -> dict[int, tuple[Groups | SampleError, EvidenceMass | SampleError | None]]:
+    """Of every trial of the contexts, by its index: statistics, and evidence mass under the null question."""
     beginnings = collate(replica, [first_tokens(context.prompts[0], context.num_tokens) for context in contexts])
     readings = [reading for place, context in enumerate(contexts) for reading in _readings(context, place)]
     num_new = max(reading.start + len(_new_ids(reading)) for reading in readings)
@@ -87,7 +89,7 @@ def observe_shared(
     cache = PrefixCache(replica.model.config.get_text_config(decoder=True), capacity_tokens=width + num_new)
     prompts = [reading.prompt for reading in readings]
     wanted: list[tuple[QueryGroup, ...]] = [
-        ("question",) if reading.is_null else config.queries for reading in readings
+        config.queries if isinstance(reading.asked, int) else ("question",) for reading in readings
     ]
     offsets = [reading.start - reading.context.num_tokens for reading in readings]
     plan = plan_rows(prompts, wanted, offsets, peer_scores=config.peer_scores)
@@ -111,19 +113,31 @@ def observe_shared(
         ):
             replica.model.base_model(**inputs, use_cache=True, past_key_values=cache)
     measured = read_groups(recorder, plan, prompts, model=replica.model, layers=config.layers)
-    found = {(one.trial, one.is_null): result for one, result in zip(readings, measured, strict=True)}
-    return {trial: (result, found.get((trial, True))) for (trial, is_null), result in found.items() if not is_null}
+    null_masses: dict[int, EvidenceMass | SampleError] = {}
+    for reading, found in zip(readings, measured, strict=True):
+        if isinstance(reading.asked, NullReading):
+            null_masses |= reading.asked.evidence_masses(found)
+    return {
+        reading.asked: (found, null_masses.get(reading.asked))
+        for reading, found in zip(readings, measured, strict=True)
+        if isinstance(reading.asked, int)
+    }
 
 
 def _readings(context: Context, sequence: int) -> Iterator[_Reading]:
     """Questions one behind the other; the null question, the same for all of them, once at the end."""
     start = 0
     for trial, prompt in zip(context.trials, context.prompts, strict=True):
-        yield (reading := _Reading(trial, False, prompt, context, sequence, start))
+        yield (reading := _Reading(trial, prompt, context, sequence, start))
         start += len(_new_ids(reading))
-    for trial, prompt in zip(context.trials, context.null_prompts, strict=True):
-        if prompt is not None:
-            yield _Reading(trial, True, prompt, context, sequence, start)
+    calibrated = [
+        (trial, prompt)
+        for trial, prompt in zip(context.trials, context.null_prompts, strict=True)
+        if prompt is not None
+    ]
+    trials, null_prompts = [trial for trial, _ in calibrated], [prompt for _, prompt in calibrated]
+    for null in share_null_question(trials, null_prompts):
+        yield _Reading(null, null.prompt, context, sequence, start)
 
 
 def _new_ids(reading: _Reading) -> Int[Tensor, " token"]:
