@@ -199,11 +199,11 @@ class StopsBeforeItWrites(LightWorker):
 
 
 class EatsMemory(LightWorker):
-    """One sample takes 4 GiB, if it can have them."""
+    """One sample takes 8 GiB, if it can have them."""
 
     def before_sample(self, sample: Sample) -> None:
         if sample.sample_id == os.environ["RAMPIPE_TEST_POISON"]:
-            eaten = [np.ones(64 << 20, dtype=np.uint8) for _ in range(64)]
+            eaten = [np.ones(64 << 20, dtype=np.uint8) for _ in range(128)]
             time.sleep(5.0)
             raise MemoryError(f"nobody stopped it after {len(eaten)} pieces")
 

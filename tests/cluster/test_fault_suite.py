@@ -183,9 +183,9 @@ def test_a_sample_that_exhausts_the_memory_of_the_machine(
     sample_folder: Path, tmp_path: Path, golden: str, poison: str, fault_folder: Path
 ) -> None:
     memory = psutil.virtual_memory()
-    if memory.available < 8 << 30:
-        pytest.skip(f"{memory.available >> 30} GiB of memory are free, the test needs 8")
-    threshold = (memory.total - memory.available + (2 << 30)) / memory.total
+    if memory.available < 12 << 30:
+        pytest.skip(f"{memory.available >> 30} GiB of memory are free, the test needs 12")
+    threshold = (memory.total - memory.available + (4 << 30)) / memory.total
     driver = start_driver(
         sample_folder,
         tmp_path / "out",
