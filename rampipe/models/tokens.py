@@ -30,7 +30,9 @@ class EvidenceTokens:
     images: frozenset[int]
     """Images that hold evidence."""
     flags: tuple[str, ...]
-    """`no_evidence`: the sample names none. `evidence_clipped`: a box or span reached beyond its image or text."""
+    """`no_evidence`: the sample names none. `evidence_text`, `evidence_whole_image`: a piece is no box but text, or an
+    image as a whole. `evidence_clipped`: a box or span reached beyond its image or text.
+    """
 
 
 def locate_evidence(sample: Sample, layout: Layout, config: EvidenceConfig) -> EvidenceTokens:
@@ -55,6 +57,8 @@ def locate_evidence(sample: Sample, layout: Layout, config: EvidenceConfig) -> E
         mask |= found
         if is_clipped:
             flags.add("evidence_clipped")
+        if evidence.kind != "box":
+            flags.add("evidence_text" if evidence.kind == "text" else "evidence_whole_image")
     return EvidenceTokens(mask, piece_tokens, frozenset(images), tuple(sorted(flags)))
 
 

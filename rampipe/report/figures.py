@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from rampipe.report.curve import ConcentrationCurve, draw_curve
+from rampipe.report.depth_profile import DepthProfile, draw_depth
 from rampipe.report.fraction_curve import FractionPanel, add_legend, draw_fractions
 from rampipe.report.heatmap import HeadGrid, add_colour_bar, draw_heatmap, shared_norm
+from rampipe.report.kind_scatter import SharedHeads, draw_shared
 from rampipe.report.matrix import draw_matrix
 from rampipe.report.speed_curve import SpeedPanel, draw_speed
 from rampipe.report.style import Theme, drawable, new_figure, shortened, to_png
@@ -44,6 +46,24 @@ def headline(grid: HeadGrid, curve: ConcentrationCurve, *, metric: str, title: s
     image = draw_heatmap(left, grid, title=heat_title, norm=shared_norm([grid]), theme=theme)
     add_colour_bar([left], image, label=metric_label(metric), theme=theme)
     draw_curve(right, curve, title=f"Share of the positive {metric} mass", theme=theme)
+    return to_png(figure)
+
+
+def depth(profiles: Sequence[DepthProfile], *, metric: str, theme: Theme) -> bytes:
+    """Largest and mean value and CoRe heads of every layer, the layers of all three below each other."""
+    figure = new_figure(7.0, 6.2, theme=theme)
+    cells = figure.subplots(3, 1, sharex=True, height_ratios=(1.5, 1.2, 1)).tolist()
+    draw_depth(cells, profiles, metric=metric, theme=theme)
+    add_legend(cells[:1], theme=theme)
+    return to_png(figure)
+
+
+def shared(heads: SharedHeads, *, metric: str, theme: Theme) -> bytes:
+    """Every head on image needles and on text needles."""
+    figure = new_figure(6.0, 6.4, theme=theme)
+    axes = figure.add_subplot()
+    draw_shared(axes, heads, metric=metric, theme=theme)
+    add_legend([axes], theme=theme)
     return to_png(figure)
 
 

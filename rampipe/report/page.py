@@ -15,10 +15,13 @@ from rampipe.errors import StorageError
 from rampipe.report import figures, summary
 from rampipe.report.agreement import agreement_section
 from rampipe.report.answers import answers_section
+from rampipe.report.depth import depth_section
 from rampipe.report.domains import domains_section
 from rampipe.report.drawn import Drawn, drawn
+from rampipe.report.evidence_kinds import kind_means
 from rampipe.report.examples import examples_section
 from rampipe.report.glossary import GLOSSARY
+from rampipe.report.needles import needles_section
 from rampipe.report.ranked import Ranked, ranked_scopes
 from rampipe.report.silencing import silencing_section
 from rampipe.report.sources import Sources, rampipe_version, read_sources
@@ -77,6 +80,8 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
     ranked = _ranked(sources)
     where = _where(sources, ranked)
     domains = domains_section(sources, ranked)
+    kinds = kind_means(sources.samples, ranked) if ranked else {}
+    depth, needles = depth_section(ranked, kinds), needles_section(sources.samples, ranked, kinds)
     silencing, speed, examples = silencing_section(sources), speed_section(sources), examples_section(sources)
     answers = answers_section(sources)
     html = (
@@ -89,8 +94,10 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
             warnings=summary.warnings(sources),
             tiles=summary.tiles(sources, ranked),
             where=where,
+            depth=depth,
             top=_top(sources, ranked),
             domains=domains,
+            needles=needles,
             stability=stability_section(sources),
             agreement=agreement_section(sources),
             silencing=silencing,
@@ -102,7 +109,8 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
             glossary=GLOSSARY,
         )
     )
-    shown = [*where.figures, *domains.figures, *silencing.figures, *speed.figures]
+    drawn_by = (where, depth, domains, needles, silencing, speed)
+    shown = [figure for section in drawn_by for figure in section.figures]
     shown += [figure for sample in examples.samples for figure in sample.figures]
     shown += [sample.asked.picture for sample in answers.samples if sample.asked and sample.asked.picture]
     return html, {f"report/{figure.name}.png": figure.png for figure in shown} | _headline(sources, ranked)

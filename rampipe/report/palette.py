@@ -1,4 +1,4 @@
-"""One colour and one marker per way to choose heads, the same in every figure."""
+"""One colour and one marker per way to choose heads and per kind of needle, the same in every figure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ DENSE = "dense"
 NONE = "none"
 EVERY = "every"
 """Of the speed figure: untouched attention, every head restricted, and no head restricted."""
+REST = "rest"
+"""Heads that are in no set that a figure shows."""
 
 
 class Look(NamedTuple):
@@ -30,6 +32,13 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     NONE: (LIGHT.ink, DARK.ink, "x"),
     EVERY: (LIGHT.ink, DARK.ink, "p"),
     DENSE: (LIGHT.ink, DARK.ink, "*"),
+    REST: (LIGHT.muted, DARK.muted, "."),
+    "all samples": (LIGHT.second, DARK.second, "o"),
+    "image needles": (LIGHT.accent, DARK.accent, "o"),
+    "text needles": (LIGHT.second, DARK.second, "v"),
+    "image only": (LIGHT.accent, DARK.accent, "o"),
+    "text only": (LIGHT.second, DARK.second, "v"),
+    "shared": ("#009e73", "#3cc9a0", "D"),
 }
 """Light, dark, marker; Okabe and Ito's palette where it is dark enough for its page."""
 

@@ -123,9 +123,16 @@ def test_text_evidence_overlaps_its_characters(regions_of, tiny):
         positions = (prompt.regions == REGIONS.index("evidence")).nonzero().flatten().tolist()
         return tiny.tokenizer.decode(prompt.input_ids[positions]), prompt.flags
 
-    assert chosen(4, 7) == ("dog", ())
-    assert chosen(2, 5) == ("the dog", ())
-    assert chosen(4, 70) == ("dog", ("evidence_clipped",))
+    assert chosen(4, 7) == ("dog", ("evidence_text",))
+    assert chosen(2, 5) == ("the dog", ("evidence_text",))
+    assert chosen(4, 70) == ("dog", ("evidence_clipped", "evidence_text"))
+
+
+def test_the_kind_of_evidence_is_flagged_where_it_is_no_box(regions_of):
+    box, text, image = _box(0, 0, 64, 32), Evidence("text", part=2, start=4, stop=7), Evidence("image", image=0)
+    assert regions_of(box).flags == ()
+    assert regions_of(image).flags == ("evidence_whole_image",)
+    assert regions_of(box, text, image).flags == ("evidence_text", "evidence_whole_image")
 
 
 def test_no_evidence_is_flagged(regions_of):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,17 @@ from rampipe.types import REGIONS, HeadId, Unit
 
 NUM_LAYERS, NUM_HEADS, UNIT_SAMPLES = 8, 6, 8
 PLANTED = (HeadId(5, 2), HeadId(3, 4))
+PLANTED_TEXT = (HeadId(5, 2), HeadId(1, 1))
+"""Of samples whose evidence is text."""
 EVIL = "<script>alert('x')</script>"
 PROVENANCE = Provenance(attempt=1, node="here", device="cpu", versions={}, seconds=0.5)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What varies between the runs of the tests."""
+    """What varies between the runs of the tests. kinds: of evidence by domain, `image`, `text` or `both`; a domain that
+    is not there does not say.
+    """
 
     domains: tuple[str, ...] = ("receipts", "charts & tables", "symbols")
     num_units: int = 3
@@ -38,15 +42,16 @@ class Shape:
     failed_rows: tuple[int, ...] = (7, 13)
     predicts: bool = True
     sample_prefix: str = "sample"
+    kinds: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def statistics(name: str) -> GroupStatistics:
+def statistics(name: str, planted: Sequence[HeadId] = PLANTED) -> GroupStatistics:
     """Noise on all heads, about 0.6 of evidence mass on the first planted head and 0.4 on the second."""
     draw = np.random.default_rng(zlib.crc32(name.encode()))
     weights = np.ones(len(REGIONS))
     weights[0] = 0.15
     mass = draw.dirichlet(weights * 4, size=(NUM_LAYERS, NUM_HEADS))
-    for head, level in zip(PLANTED, (0.6, 0.4), strict=True):
+    for head, level in zip(planted, (0.6, 0.4), strict=True):
         share = level + 0.05 * draw.standard_normal()
         rest = mass[head.layer, head.head, 1:]
         mass[head.layer, head.head, 1:] = rest / rest.sum() * (1 - share)
@@ -110,15 +115,19 @@ def receipt() -> bytes:
 
 def _result(row: int, shape: Shape) -> SampleResult:
     sample_id = f"{shape.sample_prefix}-{row}"
+    domain = shape.domains[row % len(shape.domains)]
+    kind = shape.kinds.get(domain)
+    counts = {"evidence": 5, "question": 9}
     return SampleResult(
         sample_id=sample_id,
-        domain=shape.domains[row % len(shape.domains)],
+        domain=domain,
         context_key=f"{row:016x}",
         num_tokens=100 + row,
-        region_counts={"evidence": 5, "question": 9},
-        groups={"question": statistics(sample_id)},
+        region_counts=counts | ({"evidence_image_rest": 7} if kind in ("image", "both") else {}),
+        groups={"question": statistics(sample_id, PLANTED_TEXT if kind == "text" else PLANTED)},
         prediction="42" if shape.predicts else None,
         correct=row % 4 != 0 if shape.predicts else None,
+        flags=("evidence_text",) if kind in ("text", "both") else (),
     )
 
 

@@ -33,8 +33,9 @@ def test_tags_balance_and_the_check_finds_one_that_does_not(page: Page) -> None:
 def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     assert all(resource.startswith("data:image/png;base64,") for resource in page.resources())
     assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"} == set()
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 2 + 2 + 4  # where, domains, two heads of two samples
-    assert len(page.resources()) == 2 * (2 + 2) + 4  # maps fit both themes
+    num_images = len([tag for tag, _ in page.tags if tag == "img"])
+    assert num_images == 2 + 1 + 2 + 4  # where, depth, domains, two heads of two samples
+    assert len(page.resources()) == 2 * (2 + 1 + 2) + 4  # maps fit both themes
 
 
 def test_maps_are_named_by_head_and_mass(page: Page) -> None:
@@ -141,7 +142,7 @@ def test_a_ranking_of_fewer_rows_is_called_old(tmp_path: Path) -> None:
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
     run = make_run(tmp_path, Shape(predicts=False, failed_rows=()))
     shown = read_page(write_report(run.storage.uri))
-    for section in ("where", "top", "domains", "stability"):
+    for section in ("where", "depth", "top", "domains", "needles", "stability"):
         assert "python -m jobs.rank RUN" in shown.text(section)
         assert not [cell for row in shown.table(section) for cell in row if cell.startswith("0.0")]
     assert "python -m jobs.pipeline" in shown.text("examples")
@@ -198,6 +199,7 @@ def test_written_once_and_again_only_for_other_inputs(tmp_path: Path) -> None:
     assert page.stat().st_ino != second.st_ino
     assert sorted(path.name for path in folder.glob("*.png")) == [
         "curve.png",
+        "depth.png",
         "domains.png",
         "headline.png",
         "heatmap.png",
@@ -207,7 +209,7 @@ def test_written_once_and_again_only_for_other_inputs(tmp_path: Path) -> None:
 
 def test_figures_beside_the_page_are_images(complete: Path) -> None:
     files = sorted((complete / "report").glob("*.png"))
-    assert len(files) == 9
+    assert len(files) == 10
     for file in files:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             image.load()
