@@ -16,7 +16,7 @@ import torch
 from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, Scratch, logit_blocks
 from rampipe.attention.backends.deferred import Deferred
 from rampipe.attention.backends.dense import all_statistics
-from rampipe.attention.rows import EVIDENCE, PADDING_SLOT, KeyLayout, Span
+from rampipe.attention.rows import EVIDENCE, PADDING_SLOT, KeyLayout, SampleRows, Span
 from rampipe.attention.statistics import LayerStatistics, RowRead
 from rampipe.attention.visibility import HIDDEN
 
@@ -26,19 +26,29 @@ class LogSum(Deferred):
 
     NEEDS_LOG_TOTAL = True
 
+    def __init__(self, samples: Sequence[SampleRows]) -> None:
+        super().__init__(samples)
+        self._smaller: dict[KeyLayout, tuple[KeyLayout, int | None]] = {}
+
     def layout(self, read: RowRead) -> KeyLayout:
         """Without the keys of the largest region."""
-        return _without_largest(read.layout)[0]
+        return self._without_largest(read.layout)[0]
 
     def compute(self, reads: Sequence[RowRead]) -> list[LayerStatistics]:
         """Masses and peaks of each of some reads of one kind."""
         if reads[0].log_total is None or reads[0].softcap is not None or reads[0].sinks is not None:
             return [replace(found, hit=None, entropy_nats=None) for found in all_statistics(reads, self.scratch)]
-        return _masses(reads, self.scratch)
+        layout, rest = self._without_largest(reads[0].layout)
+        return _masses(reads, layout, rest, self.scratch)
+
+    def _without_largest(self, layout: KeyLayout) -> tuple[KeyLayout, int | None]:
+        if layout not in self._smaller:
+            self._smaller[layout] = _without_largest(layout)
+        return self._smaller[layout]
 
 
-def _masses(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStatistics]:
-    layout, rest = _without_largest(reads[0].layout)
+def _masses(reads: Sequence[RowRead], layout: KeyLayout, rest: int | None, scratch: Scratch) -> list[LayerStatistics]:
+    """layout: of the keys that are touched. rest: slot of the region whose keys are not."""
     log_total = torch.cat([read.log_total for read in reads if read.log_total is not None])
     mass = log_total.new_zeros(*log_total.shape, PADDING_SLOT + 1)
     peak_evidence = torch.zeros_like(log_total)
