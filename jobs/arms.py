@@ -11,6 +11,7 @@ from rampipe.heads.plan import check_disjoint_samples, make_plan
 from rampipe.heads.rank import Ranking
 from rampipe.tables.arms import ArmPlan
 from rampipe.tables.read import open_run
+from rampipe.types import HeadId
 
 
 def add_arm_flags(made: argparse.ArgumentParser) -> None:
@@ -21,9 +22,15 @@ def add_arm_flags(made: argparse.ArgumentParser) -> None:
     made.set_defaults(out=None)
 
 
-def plan_arms(config: RunConfig, section: AblateConfig | SpeedConfig, ranking: Ranking) -> ArmPlan:
-    """The arms of a section of the configuration; those that cannot be had are printed."""
-    plan = make_plan(ranking, section, kv_heads=count_kv_heads(config))
+def plan_arms(
+    config: RunConfig,
+    section: AblateConfig | SpeedConfig,
+    ranking: Ranking,
+    *,
+    idle: frozenset[HeadId] | None = None,
+) -> ArmPlan:
+    """The arms of a section of the configuration; those that cannot be had are printed. idle: found by the screen."""
+    plan = make_plan(ranking, section, kv_heads=count_kv_heads(config), idle=idle)
     for skipped in plan.skipped:
         print(f"arm {skipped.arm_id} is skipped: {skipped.reason}")
     return plan

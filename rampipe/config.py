@@ -194,12 +194,26 @@ class AblateConfig(_Section):
     modes: tuple[Literal["zero", "mean", "evidence_knockout", "uniform"], ...] = Field(default=("zero",), min_length=1)
     positions: tuple[Literal["all", "after_context", "decode"], ...] = Field(default=("all",), min_length=1)
     split: str | None = Field(default=None, description="Split that is evaluated; another than the ranked one")
+    screen_split: str | None = Field(
+        default=None,
+        description="For strategy bottom_idle: split of text-only samples without evidence, which show what heads are "
+        "needed for beyond retrieval; another than the evaluated one",
+    )
     reference_samples: int = Field(default=64, ge=1, description="For mode mean: samples whose mean is put in")
     allow_same_samples: bool = Field(default=False, description="Evaluate on the samples that made the ranking")
     bootstrap_samples: int = Field(default=1000, ge=10)
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     seed: int = Field(default=0, description="Of the bootstrap")
     allow_partial: bool = False
+
+    @model_validator(mode="after")
+    def _idle_heads_can_be_found(self) -> AblateConfig:
+        """They are chosen by what other samples show."""
+        if "bottom_idle" in self.strategies and self.screen_split is None:
+            raise ValueError("strategy bottom_idle chooses by ablate.screen_split, which is not set")
+        if self.screen_split is not None and self.screen_split == self.split and not self.allow_same_samples:
+            raise ValueError("ablate.screen_split is the evaluated split: heads would be judged on what chose them")
+        return self
 
 
 class SpeedConfig(_Section):

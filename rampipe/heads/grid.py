@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The product of everything that is varied. seeds: of each kind of random draw."""
+    """The product of everything that is varied. seeds: of each kind of random draw. idle: as of `Request`."""
 
     kind: ArmKind
     targets: tuple[Strategy, ...]
@@ -35,6 +35,7 @@ class Grid:
     scopes: tuple[str, ...]
     modes: tuple[ArmMode, ...]
     positions: tuple[ArmPositions, ...]
+    idle: frozenset[HeadId] | None = None
 
     def requests(self, strategy: Strategy, ranked: RankedGroups) -> Iterator[tuple[str, Request]]:
         """The requests of a strategy that is no control, each with its name: `top-0.05`.
@@ -42,7 +43,7 @@ class Grid:
         A fraction of 0 is the base for an ablation. For `keep`, 0 restricts all heads and 1 none, whatever the
         strategy: they are arms of `top` alone.
         """
-        request = Request(ranked)
+        request = Request(ranked, idle=self.idle)
         if strategy.LEVELS == "fracs":
             for frac in self.fracs:
                 is_usual = frac > 0.0 if self.kind == "ablate" else 0.0 < frac < 1.0

@@ -25,8 +25,9 @@ from rampipe.types import HeadId
 _NOT_OF_THE_ARMS = {
     *("bootstrap_samples", "confidence", "seed", "allow_partial"),
     *("timed_seeds", "context_tokens", "new_tokens", "warmups", "repeats"),
+    "screen_split",
 }
-"""How outcomes are judged and what is timed: other answers do not come of it."""
+"""How outcomes are judged, what is timed, and where idle heads were found: other answers do not come of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,22 @@ class _Choice:
     target: str | None = None
 
 
-def make_plan(ranking: Ranking, config: AblateConfig | SpeedConfig, *, kv_heads: int | None = None) -> ArmPlan:
+def make_plan(
+    ranking: Ranking,
+    config: AblateConfig | SpeedConfig,
+    *,
+    kv_heads: int | None = None,
+    idle: frozenset[HeadId] | None = None,
+) -> ArmPlan:
     """All arms of an ablation, or for a SpeedConfig of heads that keep full attention; the base first.
 
-    kv_heads: per layer of the model; null when unknown. The same ranking and configuration give the same plan, byte
-    for byte. An arm that cannot be had is in `skipped` with the reason, never smaller than asked.
+    kv_heads: per layer of the model; null when unknown. idle: heads that a screen found idle, for `bottom_idle`. The
+    same ranking, configuration and idle heads give the same plan, byte for byte. An arm that cannot be had is in
+    `skipped` with the reason, never smaller than asked.
     Raises ConfigError for what the configuration asks and the ranking or the model does not have.
     """
     grid = ablate_grid(config) if isinstance(config, AblateConfig) else speed_grid(config)
+    grid = replace(grid, idle=idle)
     first = ranking.ranking.filter(pl.col("scope") == OVERALL)
     heads = HeadGrid((HeadId(*pair) for pair in first.select("layer", "head").iter_rows()), kv_heads=kv_heads)
     base = _base(heads)

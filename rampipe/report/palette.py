@@ -24,6 +24,7 @@ class Look(NamedTuple):
 _LOOKS: dict[str, tuple[str, str, str]] = {
     "top": (LIGHT.accent, DARK.accent, "o"),
     "bottom": (LIGHT.second, DARK.second, "v"),
+    "bottom_idle": ("#3b3a9e", "#a5a3ff", "<"),
     "random": (LIGHT.muted, DARK.muted, "s"),
     "layer_matched_random": ("#009e73", "#3cc9a0", "D"),
     "band": ("#aa4499", "#e08fd0", "^"),

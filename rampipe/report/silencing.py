@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -15,6 +15,7 @@ from rampipe.heads.scopes import OVERALL
 from rampipe.heads.verdict.sentences import verdict_lines
 from rampipe.report import figures
 from rampipe.report.arm_rows import ARM_COLUMNS, WAY, arm_rows, domain_rows, draws_of, same_way, spell, unusual
+from rampipe.report.bottoms import Bottoms, bottoms
 from rampipe.report.drawn import Drawn, drawn
 from rampipe.report.fraction_curve import FractionLine, FractionPanel
 from rampipe.report.sources import Sources
@@ -26,7 +27,7 @@ STAGE = "ablation"
 MAX_PANELS = 6
 DOMAIN_FRAC = 0.05
 """The size that the table of domains shows, or the nearest that was run."""
-_PATHS = ("top", "bottom")
+_PATHS = ("top", "bottom", "bottom_idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Silencing:
     other_rows: tuple[tuple[str, ...], ...] = ()
     domain_columns: tuple[str, ...] = ()
     domain_rows: tuple[tuple[str, ...], ...] = ()
+    bottoms: Bottoms = field(default_factory=Bottoms)
     transfer_columns: tuple[str, ...] = ()
     transfer_rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ def silencing_section(sources: Sources) -> Silencing:
         other_rows=arm_rows(accuracy.filter(~is_main & (pl.col("arm_id") != BASE))),
         domain_columns=columns,
         domain_rows=rows,
+        bottoms=bottoms(accuracy, main, arms, sources.table("screen", "accuracy")),
         transfer_columns=transfer_columns,
         transfer_rows=transfers,
         notes=notes,
@@ -162,7 +165,7 @@ def _figure(panels: list[FractionPanel], confidence: float | None) -> tuple[Draw
 
 
 def main_arms(accuracy: pl.DataFrame) -> list[dict[str, Any]]:
-    """Arms of the first way: top and bottom at the size nearest to DOMAIN_FRAC, then those that have no such size."""
+    """Arms of the first way: top and bottom ones at the size nearest to DOMAIN_FRAC, then those without such a size."""
     arms = accuracy.filter(
         pl.col("scope") == OVERALL, pl.col("control_of").is_null(), pl.col("num_heads") > 0, pl.col("kind") == "ablate"
     )

@@ -29,10 +29,10 @@ from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.tables.storage import Storage
 from rampipe.types import HeadId
 
-PAGE_VERSION = 7
+PAGE_VERSION = 8
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
-STAGES = ("ranking", "examples", "ablation", "speed", "asked")
+STAGES = ("ranking", "examples", "screen", "ablation", "speed", "asked")
 """Stages whose tables the page shows, in the order in which they are made."""
 
 LISTS = "lists"

@@ -10,7 +10,7 @@ from rampipe.tables.run import Run
 from rampipe.tables.schema import load_schema
 
 CARD_PATH = "README.md"
-_STAGES = ("ranking", "ablation", "speed")
+_STAGES = ("ranking", "screen", "ablation", "speed")
 """Stages whose tables become configurations of the dataset, once they exist."""
 
 

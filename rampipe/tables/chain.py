@@ -18,8 +18,9 @@ from rampipe.tables.record import CommitRecord
 from rampipe.tables.run import Run
 from rampipe.tables.storage import Storage
 
-STAGES = ("ranking", "examples", "asked", "ablation", "speed", "report")
+STAGES = ("ranking", "examples", "asked", "screen", "ablation", "speed", "report")
 JUDGED: Mapping[str, tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = {
+    "screen": (("screen", ("outcomes",), ("commits_sha256",)),),
     "ablation": (("ablation", ("outcomes",), ("commits_sha256",)),),
     "speed": (
         ("speed/answers", ("answers", "run_id"), ("answers", "commits_sha256")),

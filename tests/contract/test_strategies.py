@@ -17,7 +17,13 @@ ALL = pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strat
 SHARED_FILES = {"__init__", "strategy", "draw"}
 GROUPS = ranked(random_means())
 REQUEST = Request(
-    GROUPS, frac=0.1, start_frac=0.1, listed=(HeadId(1, 2), HeadId(3, 4)), target=GROUPS.ordered[:10], seed=1
+    GROUPS,
+    frac=0.1,
+    start_frac=0.1,
+    listed=(HeadId(1, 2), HeadId(3, 4)),
+    target=GROUPS.ordered[:10],
+    seed=1,
+    idle=frozenset(head for group in GROUPS.ordered[50:-3] for head in group.heads),
 )
 
 

@@ -8,6 +8,7 @@ from rampipe.errors import ConfigError
 from rampipe.heads.strategies import (
     band,
     bottom,
+    bottom_idle,
     cumulative_mass,
     from_list,
     layer_matched_random,
@@ -19,6 +20,7 @@ from rampipe.heads.strategies.strategy import Strategy
 STRATEGIES: tuple[Strategy, ...] = (
     top,
     bottom,
+    bottom_idle,
     band,
     cumulative_mass,
     from_list,

@@ -18,7 +18,8 @@ class Request:
     """What one arm asks of a strategy; each uses its own part.
 
     frac: share of the groups, or for `cumulative_mass` of the positive mass. start_frac: share ranked above a band,
-    which is `frac` wide. listed: the user's heads. target, seed: of a random control.
+    which is `frac` wide. listed: the user's heads. target, seed: of a random control. idle: heads that the text-only
+    control does not need; null when that was not screened.
     """
 
     ranked: RankedGroups
@@ -27,6 +28,7 @@ class Request:
     listed: tuple[HeadId, ...] = ()
     target: tuple[HeadGroup, ...] = ()
     seed: int | None = None
+    idle: frozenset[HeadId] | None = None
 
 
 @dataclass(frozen=True, slots=True)

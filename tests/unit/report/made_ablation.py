@@ -9,10 +9,12 @@ import polars as pl
 
 from rampipe.config import AblateConfig
 from rampipe.heads.plan import make_plan
+from rampipe.heads.screen import idle_heads, screen_config
 from rampipe.heads.verdict.sentences import verdict_lines
 from rampipe.heads.verdict.stage import judge_stage
 from rampipe.tables.arms import Arm
 from rampipe.tables.run import Run
+from rampipe.types import HeadId
 from tests.unit.heads.made_outcomes import Answer, made_outcomes
 from tests.unit.heads.made_ranking import made_ranking, random_means
 from tests.unit.heads.made_runs import written_outcomes
@@ -47,10 +49,11 @@ def publish_ablation(
     said: Mapping[bool, str] | None = None,
     domains: Sequence[str] = ("docs", "films"),
     uncommitted: int = 0,
+    idle: frozenset[HeadId] | None = None,
 ) -> list[str]:
     """Publish the answers and the stage, and give the verdict. said: predictions, right and wrong."""
     means: dict[str, np.ndarray] = {name: random_means(seed=place) for place, name in enumerate(config.scopes)}
-    plan = make_plan(made_ranking({"overall": random_means(), **means}), config, kv_heads=4)
+    plan = make_plan(made_ranking({"overall": random_means(), **means}), config, kv_heads=4, idle=idle)
     outcomes = made_outcomes(plan, answer, num_controls=20, domains=domains)
     said = {True: "42", False: WRONG} if said is None else said
     words = pl.when("correct").then(pl.lit(said[True])).otherwise(pl.lit(said[False]))
@@ -58,6 +61,23 @@ def publish_ablation(
     written = written_outcomes(run, spoken, plan, folder="ablation", uncommitted=uncommitted)
     accuracy = judge_stage(run.storage.uri, written.storage.uri, plan, config, stage="ablation")
     return verdict_lines(accuracy, plan, confidence=config.confidence)
+
+
+def publish_screen(run: Run, *, needed: HeadId) -> frozenset[HeadId]:
+    """A screen whose control, 20 samples, is answered worse where one head is silenced. Returns the idle heads."""
+    config = screen_config(CONFIG.model_copy(update={"screen_split": "control"}), num_heads=96)
+    plan = make_plan(made_ranking({"overall": random_means()}), config)
+    outcomes = made_outcomes(
+        plan, lambda arm, index: needed not in arm.heads or index > 0, num_samples=0, num_controls=20
+    )
+    written = written_outcomes(run, outcomes, plan, folder="screen")
+    return idle_heads(judge_stage(run.storage.uri, written.storage.uri, plan, config, stage="screen"), plan)
+
+
+def lowest_heads() -> list[HeadId]:
+    """Of the ranking over all domains, the lowest last."""
+    means = random_means()
+    return [HeadId(*divmod(int(index), means.shape[1])) for index in np.argsort(-means.ravel(), kind="stable")]
 
 
 def read_accuracy(run: Run) -> pl.DataFrame:

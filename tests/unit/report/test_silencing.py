@@ -19,7 +19,14 @@ from rampipe.report.silencing import confidence_of, fraction_panels, silencing_s
 from rampipe.report.sources import read_sources
 from rampipe.report.style import DARK, LIGHT
 from rampipe.tables.run import Run
-from tests.unit.report.made_ablation import CONFIG, publish_ablation, read_accuracy, silent
+from tests.unit.report.made_ablation import (
+    CONFIG,
+    lowest_heads,
+    publish_ablation,
+    publish_screen,
+    read_accuracy,
+    silent,
+)
 from tests.unit.report.made_run import Shape, make_run
 from tests.unit.report.reading import Page
 
@@ -154,12 +161,22 @@ def test_no_predictions_are_dashes_and_no_figure(run: Run) -> None:
 
 
 def test_every_way_to_choose_heads_is_drawn_with_a_look_of_its_own(run: Run) -> None:
-    strategies = ("top", "bottom", "band", "cumulative_mass", "from_list", "random", "layer_matched_random")
+    strategies = (
+        "top",
+        "bottom",
+        "bottom_idle",
+        "band",
+        "cumulative_mass",
+        "from_list",
+        "random",
+        "layer_matched_random",
+    )
     bands = ((0.05, 0.1), (0.1, 0.2))
     some = AblateConfig(
-        fracs=(0.05,), seeds=2, strategies=strategies, bands=bands, heads=("0.1", "2.3"), bootstrap_samples=10
-    )
-    publish_ablation(run, some)
+        fracs=(0.05,), seeds=2, strategies=strategies, bands=bands, heads=("0.1", "2.3"), bootstrap_samples=10,
+        screen_split="control",
+    )  # fmt: skip
+    publish_ablation(run, some, idle=frozenset(lowest_heads()[40:80]))
     (panel,) = fraction_panels(read_accuracy(run))
     assert {line.strategy for line in panel.lines} == set(strategies)
     assert len({look(line.strategy, LIGHT) for line in panel.lines}) == len(strategies)
@@ -178,6 +195,36 @@ def test_every_way_to_choose_heads_is_drawn_with_a_look_of_its_own(run: Run) -> 
     assert {line.strategy for line in fraction_panels(read_accuracy(run))[0].lines} == {
         *("top", "bottom", "random", "layer_matched_random")
     }
+
+
+def test_both_bottom_controls_stand_side_by_side(run: Run) -> None:
+    needed = lowest_heads()[-1]
+    idle = publish_screen(run, needed=needed)
+    assert needed not in idle
+    both = CONFIG.model_copy(
+        update={"strategies": ("top", "bottom", "bottom_idle", "random"), "screen_split": "control"}
+    )
+    publish_ablation(run, both, idle=idle)
+    page = shown(run)
+    assert page.problems == []
+    (lowest,), (lowest_idle,) = (
+        [row for row in page.table("silencing") if row[0] == name and len(row) == 4]
+        for name in ("bottom 5 %", "bottom idle 5 %")
+    )
+    assert lowest[1:3] == ["95.0 (−2.5)", "80.0 (0.0)"]
+    assert lowest_idle[1:3] == ["97.5 (0.0)", "80.0 (0.0)"]
+    assert str(needed) in lowest[3].split(", ")
+    assert str(needed) not in lowest_idle[3].split(", ")
+    text = page.text("silencing")
+    assert "in 32 bands, one at a time, on 20 other text-only samples. 1 cost more than 0.02 of right answers" in text
+    assert line_of(read_accuracy(run), "bottom_idle").is_path
+
+
+def test_a_bottom_control_alone_says_what_it_may_hold(run: Run) -> None:
+    publish_ablation(run)
+    assert "name bottom_idle in ablate.strategies" in shown(run).text("silencing")
+    publish_ablation(run, CONFIG.model_copy(update={"strategies": ("top", "random")}))  # twin: no bottom, no word of it
+    assert "bottom_idle" not in shown(run).text("silencing")
 
 
 def test_a_ranking_of_one_domain_on_another_is_a_matrix(run: Run) -> None:

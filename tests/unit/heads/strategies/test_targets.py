@@ -9,7 +9,7 @@ import pytest
 
 from rampipe.errors import ConfigError
 from rampipe.heads.classes import num_core
-from rampipe.heads.strategies import band, bottom, cumulative_mass, from_list, top
+from rampipe.heads.strategies import band, bottom, bottom_idle, cumulative_mass, from_list, top
 from rampipe.heads.strategies.strategy import Refused, Request, Strategy, count_of
 from rampipe.types import HeadId
 from tests.unit.heads.made_ranking import random_means, ranked
@@ -73,6 +73,21 @@ def test_per_kv_head_a_listed_head_takes_its_group() -> None:
     chosen = from_list.choose(Request(grouped, listed=(HeadId(1, 1),)))
     assert not isinstance(chosen, Refused)
     assert [group.heads for group in chosen] == [(HeadId(1, 0), HeadId(1, 1))]
+
+
+def test_the_lowest_idle_heads_pass_over_needed_ones_and_are_never_fewer() -> None:
+    assert names(bottom, Request(GROUPS, frac=0.25)) == ["0.2", "1.1"]
+    idle = frozenset({HeadId(0, 1), HeadId(1, 3), HeadId(0, 2)})
+    assert names(bottom_idle, Request(GROUPS, frac=0.25, idle=idle)) == ["1.3", "0.2"]
+    assert bottom_idle.choose(Request(GROUPS, frac=0.5, idle=idle)) == Refused(
+        "4 asked for, the screen found 3 that the control does not need"
+    )
+    assert bottom_idle.choose(Request(GROUPS, frac=0.25)) == Refused(
+        "which heads the control does not need was not screened"
+    )
+    grouped = ranked(MEANS, per="kv_head", kv_heads=2)  # a kv_head is idle when all its heads are
+    assert names(bottom_idle, Request(grouped, frac=0.25, idle=idle | {HeadId(1, 2)})) == ["1.1"]
+    assert isinstance(bottom_idle.choose(Request(grouped, frac=0.25, idle=idle)), Refused)
 
 
 @pytest.mark.parametrize("strategy", [top, bottom], ids=lambda strategy: strategy.ID)
