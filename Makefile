@@ -3,6 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests in so many processes of one thread each. Those that start Ray come first and stay in one of them.
+PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | sha256sum | cut -c1-12)
 
 .DEFAULT_GOAL := help
@@ -27,11 +30,11 @@ demo: install  ## built-in model and data: capture, rank, ablate, speed, report 
 	@$(BIN)/python -m jobs.needles --out runs/demo/needles --split eval
 	@$(BIN)/python -m jobs.pipeline --config jobs/configs/demo.toml
 
-test: install  ## the whole test suite
-	$(BIN)/python -m pytest
+test: install  ## the whole test suite, in PROCESSES (default 2)
+	$(PYTEST)
 
 test-fast: install  ## without the tests that start Ray
-	$(BIN)/python -m pytest -m "not cluster and not faults"
+	$(PYTEST) -m "not cluster and not faults"
 
 test-faults: install  ## every fault and bad input, 10,000 scheduler seeds; writes docs/reliability.md
 	$(BIN)/python -m pytest tests -m "fault or faults" --seeds=10000 --reliability-table=docs/reliability.md

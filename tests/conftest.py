@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+from tests.checked_imports import check_imports
 
-# Before any import of rampipe: every annotated tensor shape is checked by beartype while the tests run.
-install_import_hook("rampipe", "beartype.beartype")
+check_imports()  # before any import of rampipe
 
 # Before any import of ray: listeners of a local cluster bind to 127.0.0.1 only (otherwise 0.0.0.0), and its workers are
 # no nicer than the tests that wait for them.
@@ -41,3 +40,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set RAMPIPE_REAL_DATA to a folder that has sroie/ and omniglot_needle/")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes, `--dist loadgroup`: what shares a fixture stays together, and one of them starts Ray."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+def group_of(item: pytest.Item) -> str:
+    """Of a test: all that need Ray, all of one model, or else its file."""
+    if item.get_closest_marker("cluster"):
+        return "cluster"
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return str(parameters.get("builder", item.path.relative_to(ROOT)))
