@@ -7,17 +7,20 @@ elsewhere in the text, and the fresh blocks can learn to bring it: retrieval the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRotaryEmbedding
 
 from rampipe.testbed.architecture import initialise, make_config
 from rampipe.testbed.deep.attention import NAME
-from rampipe.testbed.parts import decoder_layers, language_model, vision_tower, word_embeddings
+from rampipe.testbed.parts import decoder_layers, language_model, text_config, vision_tower, word_embeddings
 from rampipe.testbed.vocabulary import TOKEN_IDS as SMALL_TOKEN_IDS
 
 NUM_LAYERS = 8
 NUM_FRESH_LAYERS = 3
+SMALL_ROPE_BASE = 1e4
 OUTPUT_DAMPING = 0.3
 """Fresh blocks write softly at first, so that the trained ones still know their inputs."""
 
@@ -44,3 +47,10 @@ def build_deep_model(small: Path, *, seed: int) -> Qwen2VLForConditionalGenerati
         layer.load_state_dict(source.state_dict())
     language_model(model).set_attn_implementation(NAME)
     return model
+
+
+def set_rope_base(model: Qwen2VLForConditionalGeneration, base: float) -> None:
+    """Sets the base of the rotary frequencies. The higher it is, the more of a head's 12 numbers ignore distance."""
+    config: Any = text_config(model.config)
+    config.rope_parameters["rope_theta"] = base
+    language_model(model).rotary_emb = Qwen2VLRotaryEmbedding(config)

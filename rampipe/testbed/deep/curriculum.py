@@ -28,6 +28,10 @@ class Level:
         low, high = self.size.num_entries
         return replace(self, size=replace(self.size, num_entries=(low + count, high + count)))
 
+    def with_questions(self, factor: int) -> Level:
+        """The level with so many times the questions: they cost little where contexts are long."""
+        return replace(self, num_questions=factor * self.num_questions)
+
 
 LEVELS = (
     Level(Size((1, 1), 2, (1, 2), 8, (0, 0)), 16, 8, 0.0),
@@ -44,14 +48,15 @@ LEVELS = (
 class Curriculum:
     """The level of training. It depends on steps and accuracies only, never on the clock."""
 
-    def __init__(self, *, last: int, level: int = 0) -> None:
+    def __init__(self, *, last: int, level: int = 0, revisit_frac: float = REVISIT_FRAC) -> None:
         self.last = last
         self.level = level
+        self.revisit_frac = revisit_frac
         self.accuracy = 0.0
 
     def draw_level(self, rng: np.random.Generator) -> int:
-        """The level of the next batch: the current one, or in three of ten steps a smaller one."""
-        if self.level > 0 and rng.random() < REVISIT_FRAC:
+        """The level of the next batch: the current one, or at times a smaller one."""
+        if self.level > 0 and rng.random() < self.revisit_frac:
             return int(rng.integers(0, self.level))
         return self.level
 

@@ -23,7 +23,9 @@ def write_deep_samples(
     size: str = "medium",
     tasks: Sequence[str] = TASKS,
 ) -> list[Path]:
-    """Writes `<folder>/<split>-00000.parquet` and on, the tasks taking turns row by row. Returns the shards.
+    """Writes `<folder>/<split>-<size>-00000.parquet` and on, the tasks taking turns row by row. Returns the shards.
+
+    A job's split is then `eval-long`, or `eval` for all sizes in the folder.
 
     The same arguments give the same bytes, so an interrupted call is simply repeated. Raises ConfigError as
     `generate_deep_samples` does.
@@ -32,7 +34,7 @@ def write_deep_samples(
         generate_deep_samples(task=task, split=split, count=count_per_task, seed=seed, size=size) for task in tasks
     ]
     taking_turns = (sample for turn in zip(*streams, strict=True) for sample in turn)
-    return write_shards(taking_turns, folder, split=split, rows_per_shard=48, replace=True)
+    return write_shards(taking_turns, folder, split=f"{split}-{size}", rows_per_shard=48, replace=True)
 
 
 def main() -> None:

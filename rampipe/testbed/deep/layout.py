@@ -64,13 +64,17 @@ Layout = tuple[ImageLayout | ListLayout, ...]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large contexts are. Ranges are inclusive. max_visual_tokens is for the whole context."""
+    """How large contexts are. Ranges are inclusive. max_visual_tokens is for the whole context.
+
+    min_tokens: a context with images has at least so many tokens; text alone may have fewer.
+    """
 
     num_images: tuple[int, int]
     max_side_items: int
     block_tokens: tuple[int, int]
     max_visual_tokens: int
     num_entries: tuple[int, int]
+    min_tokens: int = 0
 
 
 def draw_image(size: Size, max_tokens: int, *, rng: np.random.Generator) -> ImageLayout:
@@ -92,6 +96,13 @@ def draw_image(size: Size, max_tokens: int, *, rng: np.random.Generator) -> Imag
 
 def draw_layout(size: Size, *, rng: np.random.Generator, text_only: bool = False) -> Layout:
     """Images in a row, and between them up to two lists that share the entries. text_only: at least two entries."""
+    layout = _draw_parts(size, rng=rng, text_only=text_only)
+    while not text_only and sum(part.num_tokens for part in layout) < size.min_tokens:
+        layout = _draw_parts(size, rng=rng, text_only=text_only)
+    return layout
+
+
+def _draw_parts(size: Size, *, rng: np.random.Generator, text_only: bool) -> Layout:
     num_images = 0 if text_only else int(rng.integers(size.num_images[0], size.num_images[1] + 1))
     max_tokens = size.max_visual_tokens // max(1, num_images)
     parts: list[ImageLayout | ListLayout] = [draw_image(size, max_tokens, rng=rng) for _ in range(num_images)]

@@ -23,9 +23,9 @@ TASKS = (*DOMAIN_NAMES, "text", "echo")
 SIZES: dict[str, Size] = {
     "short": Size((2, 4), 6, (2, 12), 224, (4, 12)),
     "medium": Size((2, 16), 8, (2, 12), 1000, (8, 32)),
-    "long": Size((8, 16), 8, (2, 12), 3600, (16, 48)),
+    "long": Size((8, 16), 8, (2, 12), 3600, (16, 48), min_tokens=2000),
 }
-"""About 150 to 300, 400 to 1,100 and 1,500 to 3,800 tokens of context."""
+"""About 150 to 300, 400 to 1,100 and 2,000 to 3,800 tokens of context."""
 
 
 def generate_deep_samples(*, task: str, split: str, count: int, seed: int, size: str = "medium") -> Iterator[Sample]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from transformers import Qwen2VLForConditionalGeneration
 
-from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS
-from rampipe.testbed.deep.curriculum import LEVELS, Curriculum
+from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS, SMALL_ROPE_BASE, set_rope_base
+from rampipe.testbed.deep.curriculum import LEVELS, REVISIT_FRAC, Curriculum
 from rampipe.testbed.deep.hop import update_hop
 from rampipe.testbed.deep.language import Step, draw_step, evidence_masses, update
 from rampipe.testbed.deep.state import optimizer_tensors, read_state, restore_optimizer, under, write_state
@@ -39,6 +39,12 @@ class Stage:
     """Trains the fresh blocks alone, to bring the key to the last prompt row: `update_hop`."""
     more_entries: int = 0
     """List entries of every context beyond what its level says."""
+    questions_factor: int = 1
+    """Times the questions of every context that its level says."""
+    revisit_frac: float = REVISIT_FRAC
+    """Share of steps at a smaller level than the current one."""
+    rope_base: float = SMALL_ROPE_BASE
+    """Of the rotary frequencies: the small model's, or a higher one, with which heads find what is far away."""
     binding: bool = False
     """Adds the loss that lets list entries look like items of images: `binding_loss`."""
     head_dropout: bool = False
@@ -62,7 +68,8 @@ class Progress:
         language_model(model).requires_grad_(not stage.hop_only)
         for layer in decoder_layers(model)[:NUM_FRESH_LAYERS]:
             layer.requires_grad_(True)
-        self.curriculum = Curriculum(level=stage.levels[0], last=stage.levels[1])
+        first, last = stage.levels
+        self.curriculum = Curriculum(level=first, last=last, revisit_frac=stage.revisit_frac)
         self.rng = np.random.default_rng([stage.seed, 7])
         self.dropout = HeadDropout(model, free_sharpness=FREE_SHARPNESS, rng=self.rng)
         self.step = 0
@@ -115,6 +122,7 @@ def run_stage(
 ) -> None:
     """Trains the model in place. `<stage>.safetensors` in the folder is its state; a finished stage is only loaded."""
     path = folder / f"{stage.name}.safetensors"
+    set_rope_base(model, stage.rope_base)
     progress = Progress(model, stage)
     if path.exists():
         progress.load(path)
@@ -133,7 +141,8 @@ def train_step(progress: Progress, averages: Averages, *, report: Callable[[str]
     for optimizer, full_rate in zip(progress.optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
         optimizer.param_groups[0]["lr"] = full_rate * frac
     level = curriculum.draw_level(progress.rng)
-    step = draw_step(progress.model, LEVELS[level].with_entries(stage.more_entries), rng=progress.rng)
+    asked = LEVELS[level].with_entries(stage.more_entries).with_questions(stage.questions_factor)
+    step = draw_step(progress.model, asked, rng=progress.rng)
     silenced = progress.dropout.active(num_images=len(step.contents)) if stage.head_dropout else nullcontext()
     if stage.hop_only:
         accuracy = update_hop(progress.model, step, optimizers=progress.optimizers)

@@ -18,13 +18,38 @@ from rampipe.testbed.deep.architecture import build_deep_model
 from rampipe.testbed.deep.checkpoint import save_deep_checkpoint
 from rampipe.testbed.deep.stages import Stage, run_stage
 
+LONG_ROPE_BASE = 1e6
+"""That of Qwen2-VL itself."""
+
 STAGES = (
     Stage(name="hop", num_steps=100, levels=(0, 4), rates=(1.0, 0.73), seed=0, hop_only=True),
     Stage(name="start", num_steps=100, levels=(0, 6), rates=(0.5, 0.456), seed=1),
     Stage(name="grow", num_steps=100, levels=(1, 6), rates=(0.45, 0.4), seed=2, binding=True),
     Stage(name="bind", num_steps=400, levels=(2, 6), rates=(0.4, 0.1), seed=3, binding=True, more_entries=6),
-    Stage(name="deepen", num_steps=500, levels=(3, 5), rates=(0.25, 0.03), seed=4, binding=True, more_entries=4),
-    Stage(name="settle", num_steps=150, levels=(4, 5), rates=(0.1, 0.01), seed=5, more_entries=4, head_dropout=True),
+    Stage(
+        name="deepen",
+        num_steps=1000,
+        levels=(3, 6),
+        rates=(0.3, 0.02),
+        seed=4,
+        binding=True,
+        more_entries=4,
+        questions_factor=2,
+        revisit_frac=0.5,
+        rope_base=LONG_ROPE_BASE,
+    ),
+    Stage(
+        name="settle",
+        num_steps=300,
+        levels=(6, 7),
+        rates=(0.12, 0.005),
+        seed=5,
+        more_entries=4,
+        questions_factor=2,
+        revisit_frac=0.6,
+        rope_base=LONG_ROPE_BASE,
+        head_dropout=True,
+    ),
 )
 
 

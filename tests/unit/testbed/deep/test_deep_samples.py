@@ -113,7 +113,8 @@ def test_sizes_reach_from_two_to_sixteen_images_and_from_hundreds_to_thousands_o
     assert min(images) >= 2
     assert 12 <= max(images) <= 16
     assert max(tokens["short"]) < 400
-    assert 1500 < max(tokens["long"]) < 4200
+    assert min(tokens["long"]) >= 2000
+    assert max(tokens["long"]) < 4200
 
 
 def test_questions_have_words_after_the_key_and_every_word_is_known() -> None:
@@ -128,7 +129,7 @@ def test_questions_have_words_after_the_key_and_every_word_is_known() -> None:
 
 def test_written_shards_are_the_sample_schema_and_take_turns(tmp_path: Path) -> None:
     shards = write_deep_samples(tmp_path, split="eval", count_per_task=2, seed=0, size="short")
-    assert [path.name for path in shards] == ["eval-00000.parquet"]
+    assert [path.name for path in shards] == ["eval-short-00000.parquet"]
     first = [next(generate_deep_samples(task=task, split="eval", count=1, seed=0, size="short")) for task in TASKS]
     assert samples_table(first).column("domain").to_pylist() == list(TASKS)
 

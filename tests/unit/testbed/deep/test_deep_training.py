@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2VLForConditionalGeneration
 
 from rampipe.testbed.checkpoint import make_tokenizer, weights_path
-from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS, build_deep_model
+from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS, build_deep_model, set_rope_base
 from rampipe.testbed.deep.attention import Plan
-from rampipe.testbed.deep.checkpoint import CHAT_TEMPLATE
+from rampipe.testbed.deep.checkpoint import CHAT_TEMPLATE, save_deep_checkpoint
 from rampipe.testbed.deep.content import draw_content
 from rampipe.testbed.deep.curriculum import LEVELS, Curriculum, Level
 from rampipe.testbed.deep.language import Step, answer_logits, draw_step, evidence_masses, sharpness
@@ -160,6 +161,18 @@ def test_the_small_models_blocks_lie_on_the_fresh_ones() -> None:
     for index, (layer, twin) in enumerate(zip(decoder_layers(model), decoder_layers(other), strict=True)):
         same = torch.equal(layer.self_attn.q_proj.weight, twin.self_attn.q_proj.weight)
         assert same == (index >= NUM_FRESH_LAYERS)
+
+
+def test_a_higher_rope_base_turns_heads_less_with_distance_and_is_saved_with_the_model(tmp_path: Path) -> None:
+    model = build_deep_model(weights_path(), seed=0)
+    before = language_model(model).rotary_emb.inv_freq.clone()
+    set_rope_base(model, 1e6)
+    after = language_model(model).rotary_emb.inv_freq
+    assert after[0] == before[0] == 1
+    assert (after[1:] < before[1:]).all()
+    save_deep_checkpoint(model, tmp_path)
+    loaded = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(language_model(loaded).rotary_emb.inv_freq, after)
 
 
 def test_layouts_keep_to_their_size() -> None:
