@@ -18,7 +18,7 @@ from rampipe.types import HeadId
 Row = dict[str, Any]
 
 COLUMNS = ("lowest heads", "all domains", "text-only control", "query heads")
-MAX_NAMED = 24
+MAX_NAMED = 8
 NOT_SCREENED = (
     "Only the lowest heads by the metric were silenced. Heads that read the question or write the answer look at no "
     "evidence either, so they may be among them. To hold the lowest idle heads against them, name bottom_idle in "
@@ -71,7 +71,7 @@ def _screened(screen: pl.DataFrame | None) -> str:
     num_needed = sum(is_needed(band) for band in bands)
     return (
         f"The screen silenced the lower half of the ranking in {counted(len(bands), 'band')}, one at a time, on "
-        f"{counted(bands[0]['num_samples'], 'other text-only sample')}. {num_needed} cost more than {TOLERANCE:g} of "
-        f"right answers, or {TOLERANCE:g} nats per token of the reference answer: they are needed. Bands that stand in "
-        "for each other are not found that way. All are in screen/accuracy.parquet."
+        f"{counted(bands[0]['num_samples'], 'other text-only sample')}. {counted(num_needed, 'band')} cost more than "
+        f"{TOLERANCE:g} of right answers, or {TOLERANCE:g} nats per token of the reference answer: they are needed. "
+        "Bands that stand in for each other are not found that way. All are in screen/accuracy.parquet."
     )

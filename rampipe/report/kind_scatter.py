@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FormatStrFormatter
 
 from rampipe.report.heatmap import HeadGrid
 from rampipe.report.palette import REST, look
@@ -55,14 +56,15 @@ def shared_heads(image: HeadGrid, text: HeadGrid) -> SharedHeads:
 
 
 def draw_shared(axes: Axes, heads: SharedHeads, *, metric: str, theme: Theme) -> None:
-    """Equal scales, so that what lies above the diagonal looks more at text than at images."""
+    """Equal scales, so that what lies above the diagonal looks more at text than at images; by square roots, since most
+    heads are near 0.
+    """
     both = np.isfinite(heads.image) & np.isfinite(heads.text)
     values = np.stack([heads.image[both], heads.text[both]])
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0)) or 1.0
-    room = 0.06 * (high - low)
     axes.plot([low, high], [low, high], color=theme.muted, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     rest, marker = look(REST, theme)
-    axes.scatter(*values, s=9, color=rest, marker=marker, alpha=0.55, linewidths=0, label="in neither set", zorder=2)
+    axes.scatter(*values, s=34, color=rest, marker=marker, alpha=0.6, linewidths=0, label="in neither set", zorder=2)
     is_named = sum(len(found) for found in heads.sets.values()) <= MAX_NAMED
     for name, found in heads.sets.items():
         colour, marker = look(name, theme)
@@ -73,10 +75,34 @@ def draw_shared(axes: Axes, heads: SharedHeads, *, metric: str, theme: Theme) ->
         for head, place in zip(found if is_named else (), places.T, strict=False):
             axes.annotate(str(head), place, xytext=(5, 3), textcoords="offset points", fontsize=7, color=theme.ink,
                           family=FONT)  # fmt: skip
-    labels = (f"mean {metric} on image needles", f"mean {metric} on text needles")
+    labels = (f"mean {metric} on image needles (square-root scale)", f"mean {metric} on text needles")
     dress(axes, title="A point per head: image needles and text needles", labels=labels, theme=theme)
-    axes.set_xlim(low - room if low < 0 else -room / 3, high + room)
-    axes.set_ylim(low - room if low < 0 else -room / 3, high + room)
-    axes.set_aspect("equal")
+    _scale(axes, low, high)
     axes.grid(color=theme.rule, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _scale(axes: Axes, low: float, high: float) -> None:
+    """The same for both axes, with ticks at rounded squares of even steps."""
+    ends = _signed_root(np.array([low, high]))
+    steps = np.linspace(ends[0], ends[1], 7)
+    ticks = sorted({float(f"{value:.1g}") for value in _signed_square(steps).tolist()})
+    room = 0.05 * float(ends[1] - ends[0])
+    limits = _signed_square(np.array([ends[0] - room, ends[1] + room])).tolist()
+    for set_scale, set_limits, axis in (
+        (axes.set_xscale, axes.set_xlim, axes.xaxis),
+        (axes.set_yscale, axes.set_ylim, axes.yaxis),
+    ):
+        set_scale("function", functions=(_signed_root, _signed_square))
+        set_limits(*limits)
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.set_box_aspect(1)
+
+
+def _signed_root(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _signed_square(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return np.sign(values) * values**2

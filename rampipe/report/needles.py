@@ -12,7 +12,7 @@ from rampipe.report import figures
 from rampipe.report.drawn import Drawn, drawn
 from rampipe.report.evidence_kinds import KINDS, Kind, KindMeans, kinds_of_domains
 from rampipe.report.kind_scatter import SharedHeads, shared_heads
-from rampipe.report.numbers import counted, number
+from rampipe.report.numbers import ABSENT, counted, number
 from rampipe.report.ranked import Ranked
 
 COLUMNS = ("head", "set", "mean on image needles", "mean on text needles")
@@ -63,10 +63,14 @@ def _sentence(heads: SharedHeads) -> str:
     by_chance = size * (len(heads.shared) + len(heads.text_only)) / num_heads
     return (
         f"{len(heads.shared)} of {size} CoRe heads of image needles are CoRe heads of text needles too (Jaccard "
-        f"{number(heads.jaccard)}); {len(heads.image_only)} serve images alone, {len(heads.text_only)} text alone. Two "
+        f"{_two(heads.jaccard)}); {len(heads.image_only)} serve images alone, {len(heads.text_only)} text alone. Two "
         f"random sets of this size would share {by_chance:.2g} heads on average. Rank correlation over all heads: "
-        f"{number(agreement)}."
+        f"{_two(agreement)}."
     )
+
+
+def _two(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.2f}"
 
 
 def _about(kind: KindMeans) -> str:

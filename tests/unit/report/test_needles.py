@@ -78,7 +78,7 @@ def test_page_says_which_heads_serve_both(both: Run) -> None:
     counts = [list(sets.values()).count(name) for name in ("shared", "image only", "text only")]
     text = page.text("needles")
     assert f"{counts[0]} of 5 CoRe heads of image needles are CoRe heads of text needles too" in text
-    assert f"(Jaccard {counts[0] / sum(counts):.4f}); {counts[1]} serve images alone, {counts[2]} text alone" in text
+    assert f"(Jaccard {counts[0] / sum(counts):.2f}); {counts[1]} serve images alone, {counts[2]} text alone" in text
     assert "15 samples of chart, glyph" in text
     rows = page.table("depth")
     largest = [[max(float(row[place].split()[0]) for row in rows), rows] for place in (1, 4)]
@@ -135,6 +135,19 @@ def test_sets_are_what_two_grids_share() -> None:
     assert rest == [[0.9, 0.5], [0.1, 0.4], [0.2, 0.1]]  # the head without a value has no point
     assert marked == [[[0.9, 0.5]], [[0.2, 0.1]], [[0.1, 0.4]]]
     assert [label.get_text() for label in axes.texts] == ["0.0", "1.0", "0.1"]
+    assert axes.get_xlim() == axes.get_ylim()
+    assert axes.get_xlim()[0] < 0 < 0.9 < axes.get_xlim()[1]
+
+
+def test_a_metric_with_negative_values_has_room_below_zero() -> None:
+    image = grid_of([[0.4, -0.2], [0.1, 0.0]], HeadId(0, 0))
+    axes = new_figure(5.0, 5.0, theme=LIGHT).add_subplot()
+    draw_shared(axes, shared_heads(image, image), metric="excess", theme=LIGHT)
+    low, high = axes.get_xlim()
+    assert low < -0.2 < 0.4 < high
+    assert min(axes.get_xticks()) == -0.2
+    nothing = grid_of([[0.0, 0.0]], HeadId(0, 0))
+    draw_shared(axes, shared_heads(nothing, nothing), metric="ram", theme=LIGHT)  # twin: no value above 0 either
 
 
 def test_figures_are_the_same_each_time_and_differ_by_theme() -> None:

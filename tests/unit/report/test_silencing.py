@@ -216,7 +216,9 @@ def test_both_bottom_controls_stand_side_by_side(run: Run) -> None:
     assert str(needed) in lowest[3].split(", ")
     assert str(needed) not in lowest_idle[3].split(", ")
     text = page.text("silencing")
-    assert "in 32 bands, one at a time, on 20 other text-only samples. 1 cost more than 0.02 of right answers" in text
+    assert (
+        "in 32 bands, one at a time, on 20 other text-only samples. 1 band cost more than 0.02 of right answers" in text
+    )
     assert line_of(read_accuracy(run), "bottom_idle").is_path
 
 
