@@ -83,10 +83,12 @@ def draw_shared(axes: Axes, heads: SharedHeads, *, metric: str, theme: Theme) ->
 
 
 def _scale(axes: Axes, low: float, high: float) -> None:
-    """The same for both axes, with ticks at rounded squares of even steps."""
+    """The same for both axes, with ticks near the squares of even steps, rounded to one digit."""
     ends = _signed_root(np.array([low, high]))
     steps = np.linspace(ends[0], ends[1], 7)
-    ticks = sorted({float(f"{value:.1g}") for value in _signed_square(steps).tolist()})
+    rounded = np.unique([float(f"{value:.1g}") for value in _signed_square(steps).tolist()])
+    is_apart = np.diff(_signed_root(rounded), prepend=-np.inf) > (steps[1] - steps[0]) / 2
+    ticks = rounded[is_apart].tolist()
     room = 0.05 * float(ends[1] - ends[0])
     limits = _signed_square(np.array([ends[0] - room, ends[1] + room])).tolist()
     for set_scale, set_limits, axis in (
