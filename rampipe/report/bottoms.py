@@ -32,6 +32,8 @@ WHY = (
     "ones do not, such heads were among the lowest."
 )
 
+SAME = "Both are the same heads: the text-only control needs none of the lowest."
+
 
 @dataclass(frozen=True, slots=True)
 class Bottoms:
@@ -50,9 +52,11 @@ def bottoms(accuracy: pl.DataFrame, main: list[Row], arms: pl.DataFrame, screen:
     if bottom_idle.ID not in found:
         return Bottoms(NOT_SCREENED if found else "")
     heads = dict(arms.select("arm_id", "heads").iter_rows())
+    chosen = [heads[row["arm_id"]] for row in lowest]
+    is_same = len(chosen) > 1 and all(one == chosen[0] for one in chosen)
     return Bottoms(
         rows=tuple(_row(accuracy, row, heads[row["arm_id"]]) for row in lowest),
-        note=f"{WHY} {_screened(screen)}",
+        note=f"{SAME if is_same else WHY} {_screened(screen)}",
     )
 
 

@@ -220,6 +220,9 @@ def test_both_bottom_controls_stand_side_by_side(run: Run) -> None:
         "in 32 bands, one at a time, on 20 other text-only samples. 1 band cost more than 0.02 of right answers" in text
     )
     assert line_of(read_accuracy(run), "bottom_idle").is_path
+    assert "Both are the same heads" not in text
+    publish_ablation(run, both, idle=frozenset(lowest_heads()[48:]))  # twin: none is needed
+    assert "Both are the same heads" in shown(run).text("silencing")
 
 
 def test_a_bottom_control_alone_says_what_it_may_hold(run: Run) -> None:
