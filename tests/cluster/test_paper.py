@@ -19,7 +19,7 @@ from rampipe.tables.storage import open_storage
 from rampipe.tables.verify import verify
 from tests.paper_stand_ins import PAPER, SMALL, write_stand_ins
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 QWEN, LLAVA, INTERNVL = (
     *("Qwen/Qwen3-VL-8B-Instruct", "llava-hf/llava-onevision-qwen2-7b-ov-hf", "OpenGVLab/InternVL3_5-8B-HF"),

@@ -17,7 +17,6 @@ from unittest import mock
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 AUTOCAST = torch.autocast
 MOVES = ("aten::_to_copy", "aten::copy_", "aten::_local_scalar_dense", "aten::lift_fresh")
@@ -73,24 +72,41 @@ class _Factories(TorchDispatchMode):
 
 
 def _run(func, args, kwargs):
-    leaves = tree_flatten((args, kwargs))[0]
+    leaves = list(_leaves((*args, *kwargs.values())))
     named = [leaf for leaf in leaves if isinstance(leaf, torch.device)]
     given = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     device = named[0] if named else _common(func.name(), given)
-    held_args, held_kwargs = tree_map(_as_held, (args, kwargs))
+    held_args, held_kwargs = _held(args), {name: _held(value) for name, value in kwargs.items()}
     if func.name() == "aten::histc":  # counts whole numbers on GPUs alone
         held_args = (held_args[0].float(), *held_args[1:])
     result = func(*held_args, **held_kwargs)
     if device.type != KIND:
         return result
     with torch.inference_mode(False):  # a view of a weight, say, is none of inference either
-        return tree_map(lambda leaf: Placed(leaf, device) if type(leaf) is torch.Tensor else leaf, result)
+        return _placed(result, device)
 
 
-def _as_held(leaf):
-    if isinstance(leaf, Placed):
-        return leaf.held
-    return torch.device("cpu") if isinstance(leaf, torch.device) else leaf
+def _leaves(value):
+    """What stands in tuples and lists, which is all that operators are given and give. Torch's trees are slow."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _held(value):
+    if isinstance(value, Placed):
+        return value.held
+    if isinstance(value, tuple | list):
+        return type(value)(map(_held, value))
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def _placed(value, device: torch.device):
+    if isinstance(value, tuple | list):
+        return type(value)(_placed(part, device) for part in value)
+    return Placed(value, device) if type(value) is torch.Tensor else value
 
 
 def _common(name: str, tensors: list[torch.Tensor]) -> torch.device:
