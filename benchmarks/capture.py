@@ -4,11 +4,12 @@ python benchmarks/capture.py --tokens 2048 4096 8192 --threads 2
 
 Text model of Qwen2.5-0.5B's shape with random weights. `whole`: median over repetitions of an arm's time over that of
 the plain prefill next to it. `metered`: 1 + the time spent on statistics over that of the rest of the same forward,
-which a busy machine disturbs less. `memory`: largest resident size above the loaded model over that of the plain
-prefill, each arm in a process of its own. `calibrated` reads the null question too, from the same context; `ended
-early` stops with the last attention, as a run does. Rivals, which give evidence mass alone: `output_attentions` holds
-every attention matrix; `per-layer hook` reduces one after the other; `eager suffix` reads the context plainly and the
-question eagerly; `cached queries` keeps the question's queries and computes whole softmax rows afterwards.
+which a busy machine disturbs less; with calibrated questions, the whole over its own pass over their context, which is
+shorter than the prompt. `memory`: largest resident size above the loaded model over that of the plain prefill, each arm
+in a process of its own. `calibrated` reads the null question too, from the same context; `ended early` stops with the
+last attention, as a run does. Rivals, which give evidence mass alone: `output_attentions` holds every attention matrix;
+`per-layer hook` reduces one after the other; `eager suffix` reads the context plainly and the question eagerly; `cached
+queries` keeps the question's queries and computes whole softmax rows afterwards.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from pathlib import Path
 import capture_setup
 import torch
 import transformers
-from capture_arms import Bench, synchronize
+from capture_arms import MASSES, Bench, synchronize
 from capture_setup import CLOCKS, build, clock
 
 CAPTURES = (
     "all statistics",
     "deferred",
-    "masses alone",
+    MASSES,
     "calibrated",
     "calibrated, ended early",
     "calibrated, unshared",
@@ -50,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--matrix-repeats", type=int, default=1, help="repetitions of these arms")
     parser.add_argument("--questions", type=int, nargs="*", default=[1, 2, 4, 8, 16], help="on one context")
     parser.add_argument("--questions-tokens", type=int, nargs="*", default=[4096], help="lengths with questions")
-    parser.add_argument("--memory", nargs="*", default=["all statistics", "deferred", "masses alone", "calibrated"])
+    parser.add_argument("--memory", nargs="*", default=["all statistics", "deferred", MASSES, "calibrated"])
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -64,7 +65,7 @@ def compare(bench: Bench, arguments: argparse.Namespace) -> None:
     """All arms in a drawn order, again and again; a plain prefill stands before each."""
     names = [name for name in arguments.arms if name not in MATRICES or bench.num_tokens <= arguments.matrix_tokens]
     if bench.num_tokens in arguments.questions_tokens:
-        names += [f"{number} questions" for number in arguments.questions]
+        names += [f"{number} questions{kind}" for kind in ("", f", {MASSES}") for number in arguments.questions]
     arms = {name: bench.arm(name) for name in ["plain", *names]}
     whole: dict[str, list[float]] = {name: [] for name in names}
     metered: dict[str, list[float]] = {name: [] for name in names}

@@ -10,7 +10,7 @@ import torch
 from capture_setup import clock, make_trials
 from transformers import DynamicCache
 
-from rampipe.attention.backends import Backend
+from rampipe.attention.backends import Backend, BackendName
 from rampipe.attention.capture import Recorder, capture_attention
 from rampipe.attention.interface import observe_attention
 from rampipe.config import CaptureConfig
@@ -22,6 +22,7 @@ from rampipe.trials.observe import observe
 from rampipe.trials.statistics import plan_rows, read_groups
 from rampipe.types import REGIONS
 
+MASSES = "masses alone"
 Arm = Callable[[], float | None]
 """Runs once. Returns the seconds within that were spent on statistics, where they can be told from the model's."""
 
@@ -35,15 +36,15 @@ class Bench:
     num_rows: int
 
     def arm(self, name: str) -> Arm:
-        """By name, or `<n> questions`: so many calibrated ones on one context."""
+        """By name, or `<n> questions`: so many calibrated ones on one context, all statistics or masses alone."""
         number, _, questions = name.partition(" ")
-        if questions == "questions":
-            return self.observed(int(number))
+        if questions.startswith("questions"):
+            return self.observed(int(number), backend="lse" if questions.endswith(MASSES) else "auto")
         return {
             "plain": self.plain,
             "all statistics": self.captured("dense"),
             "deferred": self.captured("deferred"),
-            "masses alone": self.captured("lse"),
+            MASSES: self.captured("lse"),
             "calibrated": self.observed(1),
             "calibrated, ended early": self.observed(1, to_the_end=False),
             "calibrated, unshared": self.observed(1, share=False),
@@ -80,21 +81,26 @@ class Bench:
 
         return run
 
-    def observed(self, number: int, *, share: bool = True, to_the_end: bool = True) -> Arm:
-        """`observe` on so many calibrated questions about one context.
+    def observed(
+        self, number: int, *, share: bool = True, to_the_end: bool = True, backend: BackendName = "auto"
+    ) -> Arm:
+        """`observe` on so many calibrated questions about one context; the seconds beside its pass over that context.
 
         to_the_end: as if a run did not end with the last layer's attention, which saves most of one layer: of the few
         layers here that is a large share, and would flatter us.
         """
         trials = make_trials(self.num_tokens, number, self.num_rows, calibrate=True)
-        config = CaptureConfig(share_context=share, queries=("question",))
+        config = CaptureConfig(share_context=share, queries=("question",), backend=backend)
 
-        def run() -> None:
-            with unstopped() if to_the_end else nullcontext():
+        def run() -> float:
+            start = clock()
+            with unstopped() if to_the_end else nullcontext(), starts_of_passes(self.replica) as starts:
                 results = observe(self.replica, trials, config=config)
             failed = [found for found in results if isinstance(found, SampleError)]
             if failed:
                 raise failed[0]
+            of_context, of_questions, *_ = starts
+            return clock() - start - (of_questions - of_context)
 
         return run
 
@@ -189,6 +195,23 @@ def metered(device: torch.device) -> Generator[list[float]]:
         yield spent
     finally:
         Recorder.observe, Recorder.finish = before
+
+
+@contextmanager
+def starts_of_passes(replica: Replica) -> Generator[list[float]]:
+    """Filled with the clock at each forward's beginning."""
+    starts: list[float] = []
+
+    def note(*given: object) -> None:
+        del given
+        synchronize(replica.device)
+        starts.append(clock())
+
+    handle = replica.model.base_model.register_forward_pre_hook(note)
+    try:
+        yield starts
+    finally:
+        handle.remove()
 
 
 @contextmanager
