@@ -60,7 +60,7 @@ def depth(profiles: Sequence[DepthProfile], *, metric: str, theme: Theme) -> byt
 
 def shared(heads: SharedHeads, *, metric: str, theme: Theme) -> bytes:
     """Every head on image needles and on text needles."""
-    figure = new_figure(6.0, 6.4, theme=theme)
+    figure = new_figure(6.0, 6.8, theme=theme)
     axes = figure.add_subplot()
     draw_shared(axes, heads, metric=metric, theme=theme)
     add_legend([axes], theme=theme)
