@@ -1,7 +1,7 @@
 """The deep testbed's claims, measured by the jobs that users run: `python -m jobs.deep_testbed --out runs/deep`.
 
-In both prompt orders: capture and rank, ablate on short, medium and long contexts, then hybrid attention on long ones,
-with all text kept and without. Finished stages are skipped, so the same command goes on after a stop.
+In both prompt orders: capture and rank, ablate on short and medium contexts, then hybrid attention on long ones, with
+all text kept and without. Finished stages are skipped, so the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from rampipe.heads.rank import Ranking, rank_run
 from rampipe.heads.verdict.outcomes import CONTROL
 from rampipe.testbed.deep.architecture import NUM_LAYERS
 from rampipe.testbed.deep.dataset import write_deep_samples
-from rampipe.testbed.deep.samples import SIZES, TASKS
+from rampipe.testbed.deep.samples import TASKS
 from rampipe.testbed.domains import DOMAIN_NAMES
 
 CONFIG = Path(__file__).parent / "configs" / "deep_testbed.toml"
 ORDERS: tuple[str, ...] = get_args(PromptConfig.model_fields["order"].annotation)
 KINDS = {**dict.fromkeys(DOMAIN_NAMES, "image"), "text": "text", CONTROL: "echo"}
 """What the scopes of an accuracy table are about."""
+SHARES = {"short": 1, "medium": 2, "long": 4}
+"""Of longer contexts there are so many times fewer."""
 EXAMPLES = (
     "python -m jobs.deep_testbed --out runs/deep",
     "python -m jobs.deep_testbed --out runs/mine --set model.path=runs/deep/checkpoint --count 96",
@@ -39,11 +41,11 @@ EXAMPLES = (
 def write_needles(folder: Path, *, count: int) -> None:
     """The ranked split `select`, short contexts with evidence, and a split of each size to be judged on."""
     with_evidence = [task for task in TASKS if task != "echo"]
-    if not list(folder.glob("select-short-*.parquet")):
+    if not list(folder.glob("select-*.parquet")):
         write_deep_samples(folder, split="select", count_per_task=count, seed=0, size="short", tasks=with_evidence)
-    for size in SIZES:
+    for size, share in SHARES.items():
         if not list(folder.glob(f"eval-{size}-*.parquet")):
-            write_deep_samples(folder, split="eval", count_per_task=count, seed=0, size=size)
+            write_deep_samples(folder, split="eval", count_per_task=max(1, count // share), seed=0, size=size)
 
 
 def accuracy_table(accuracy: pl.DataFrame) -> pl.DataFrame:
@@ -79,9 +81,12 @@ def depth_line(ranking: Ranking) -> str:
 def measure(config: RunConfig, overrides: Sequence[str], file: str) -> None:
     """All stages in one prompt order."""
     outcome = run_capture(config)
+    if config.prompt.order == "context_first":  # else no question row sees the evidence
+        by_question = rank_run(outcome.run_uri, config.rank.model_copy(update={"metric": "ram"}))
+        print(f"{config.prompt.order}, ram: {depth_line(by_question)}")
     ranking = rank_run(outcome.run_uri, config.rank)
-    print(depth_line(ranking))
-    for size in SIZES:
+    print(f"{config.prompt.order}, {config.rank.metric}: {depth_line(ranking)}", flush=True)
+    for size in ("short", "medium"):
         sized = load_config(file, [*overrides, f'ablate.split="eval-{size}"'])
         accuracy = ablate_run(sized, outcome.run_uri, ranking).accuracy
         show(f"{config.prompt.order}, {size}: untouched", base_table(accuracy))
@@ -89,6 +94,7 @@ def measure(config: RunConfig, overrides: Sequence[str], file: str) -> None:
     for keep_text in ("true", "false"):
         kept = load_config(file, [*overrides, f"speed.keep_text={keep_text}"])
         accuracy = speed_run(kept, outcome.run_uri, ranking).tables.accuracy
+        show(f"{config.prompt.order}, long: untouched", base_table(accuracy))
         show(f"{config.prompt.order}, long, text kept {keep_text}: heads kept full", accuracy_table(accuracy))
 
 
@@ -113,7 +119,7 @@ def deep_testbed(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     made = parser("deep_testbed", about="Measure what the deep testbed's model shows.", examples=EXAMPLES)
     made.add_argument("--out", metavar="DIR", help="folder that receives needles and runs")
-    made.add_argument("--count", metavar="N", type=int, default=48, help="samples of each kind and size (default 48)")
+    made.add_argument("--count", metavar="N", type=int, default=48, help="samples of each kind (default 48)")
     made.add_argument("--orders", nargs="+", choices=ORDERS, default=ORDERS, help="prompt orders (default both)")
     made.set_defaults(limit=None)
     return run(deep_testbed, made, argv)

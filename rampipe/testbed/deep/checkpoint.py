@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import Qwen2VLForConditionalGeneration
 
-from rampipe.testbed.checkpoint import make_tokenizer, save_checkpoint
+from rampipe.testbed.checkpoint import make_tokenizer, save_checkpoint, weights_path
 from rampipe.testbed.deep.words import TOKEN_IDS
 from rampipe.testbed.vocabulary import ASSISTANT, END, IMAGE, USER, VIDEO, VISION_END, VISION_START
 
@@ -33,6 +33,11 @@ CHAT_TEMPLATE = f"""{{%- for message in messages -%}}
 {{{{- '{ASSISTANT}' -}}}}
 {{%- endif -%}}
 """
+
+
+def deep_weights_path() -> Path:
+    """Folder of the trained deep checkpoint that ships with the package."""
+    return weights_path().with_name("deep-3.2m")
 
 
 def save_deep_checkpoint(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:

@@ -30,9 +30,16 @@ class Content:
 
 
 def draw_content(
-    layout: Layout, *, rng: np.random.Generator, domains: Int[np.ndarray, " part"] | None = None
+    layout: Layout,
+    *,
+    rng: np.random.Generator,
+    domains: Int[np.ndarray, " part"] | None = None,
+    held_out: bool = False,
 ) -> Content:
-    """Every part is of one domain, by default a random one. All pairs of key and value may be shown in training."""
+    """Every part is of one domain, by default a random one. All pairs of key and value may be shown in training.
+
+    held_out: pairs that training never shows, in every slot.
+    """
     if domains is None:
         domains = rng.integers(0, len(DOMAINS), size=len(layout))
     parts = np.repeat(np.arange(len(layout)), [part.num_slots for part in layout])
@@ -47,7 +54,7 @@ def draw_content(
             drawn = np.concatenate([unique[: NUM_KEYS // 2], rng.choice(unique[NUM_KEYS // 2 :], len(slots) - 32)])
             drawn = rng.permutation(drawn)
         keys[slots] = drawn + NUM_KEYS * index
-        digits[slots] = draw_digits(domain, drawn, held_out=False, rng=rng)
+        digits[slots] = draw_digits(domain, drawn, held_out=held_out, rng=rng)
     return Content(domains, keys, digits, parts)
 
 

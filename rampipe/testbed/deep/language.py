@@ -42,17 +42,28 @@ class Step:
     order: Order
 
 
-def draw_step(model: Qwen2VLForConditionalGeneration, level: Level, *, rng: np.random.Generator) -> Step:
-    """Draws a batch of a level and looks at its images with the frozen tower."""
+def draw_step(
+    model: Qwen2VLForConditionalGeneration,
+    level: Level,
+    *,
+    rng: np.random.Generator,
+    order: Order | None = None,
+    held_out: bool = False,
+) -> Step:
+    """Draws a batch of a level and looks at its images with the frozen tower.
+
+    order: None for either. held_out: with keys and values that training never pairs.
+    """
     layout = draw_layout(level.size, rng=rng, text_only=rng.random() < TEXT_ONLY_FRAC)
-    contents = [draw_content(layout, rng=rng) for _ in range(level.num_contexts)]
+    contents = [draw_content(layout, rng=rng, held_out=held_out) for _ in range(level.num_contexts)]
     features = [torch.zeros(level.num_contexts, 0, vision_tower(model).config.hidden_size)]
     for part, piece in enumerate(layout):
         if isinstance(piece, ImageLayout):
             pixels = np.stack([render_image(layout, content, part, rng=rng) for content in contents])
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 features.append(cell_features(vision_tower(model), pixels).float())
-    order: Order = "question_first" if rng.random() < QUESTION_FIRST_FRAC else "context_first"
+    if order is None:
+        order = "question_first" if rng.random() < QUESTION_FIRST_FRAC else "context_first"
     packed = pack(
         layout,
         contents,

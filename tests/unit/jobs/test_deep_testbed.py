@@ -6,10 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from jobs.deep_testbed import CONFIG, accuracy_table, base_table, main, write_needles
+from jobs.deep_testbed import CONFIG, SHARES, accuracy_table, base_table, main, write_needles
 from rampipe.config import load_config
 from rampipe.heads.verdict.outcomes import CONTROL
-from rampipe.testbed.deep.samples import SIZES
 
 COLUMNS = ("scope", "strategy", "frac", "arm_id", "num_correct", "num_samples", "accuracy", "low", "high")
 
@@ -52,7 +51,7 @@ def test_the_base_table_has_every_kind_and_no_arm() -> None:
 def test_needles_are_drawn_once_in_a_ranked_split_with_evidence_and_one_of_each_size(tmp_path: Path) -> None:
     write_needles(tmp_path, count=1)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert set(first) == {"select-short-00000.parquet", *(f"eval-{size}-00000.parquet" for size in SIZES)}
+    assert set(first) == {"select-short-00000.parquet", *(f"eval-{size}-00000.parquet" for size in SHARES)}
     ranked = pl.read_parquet(tmp_path / "select-short-00000.parquet")
     assert "echo" not in set(ranked.get_column("domain"))
     write_needles(tmp_path, count=1)
