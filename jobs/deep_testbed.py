@@ -32,6 +32,8 @@ KINDS = {**dict.fromkeys(DOMAIN_NAMES, "image"), "text": "text", CONTROL: "echo"
 """What the scopes of an accuracy table are about."""
 SHARES = {"short": 1, "medium": 2, "long": 4}
 """Of longer contexts there are so many times fewer."""
+NUM_SCREENED = 64
+"""Samples of the control: one answer is less than what a head that it does not need may cost."""
 EXAMPLES = (
     "python -m jobs.deep_testbed --out runs/deep",
     "python -m jobs.deep_testbed --out runs/mine --set model.path=runs/deep/checkpoint --count 96",
@@ -39,8 +41,14 @@ EXAMPLES = (
 
 
 def write_needles(folder: Path, *, count: int) -> None:
-    """The ranked split `select`, short contexts with evidence, and a split of each size to be judged on."""
+    """The ranked split `select`, short contexts with evidence; `train-short`, the text-only control alone, for the screen
+    of the lowest heads; and a split of each size to be judged on.
+    """
     with_evidence = [task for task in TASKS if task != "echo"]
+    if not list(folder.glob("train-short-*.parquet")):
+        write_deep_samples(
+            folder, split="train", count_per_task=max(NUM_SCREENED, count), seed=0, size="short", tasks=("echo",)
+        )
     if not list(folder.glob("select-*.parquet")):
         write_deep_samples(folder, split="select", count_per_task=count, seed=0, size="short", tasks=with_evidence)
     for size, share in SHARES.items():

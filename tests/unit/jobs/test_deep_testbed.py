@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from jobs.deep_testbed import CONFIG, SHARES, accuracy_table, base_table, main, write_needles
+from jobs.deep_testbed import CONFIG, NUM_SCREENED, SHARES, accuracy_table, base_table, main, write_needles
 from rampipe.config import load_config
 from rampipe.heads.verdict.outcomes import CONTROL
 
@@ -51,7 +51,10 @@ def test_the_base_table_has_every_kind_and_no_arm() -> None:
 def test_needles_are_drawn_once_in_a_ranked_split_with_evidence_and_one_of_each_size(tmp_path: Path) -> None:
     write_needles(tmp_path, count=1)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert set(first) == {"select-short-00000.parquet", *(f"eval-{size}-00000.parquet" for size in SHARES)}
+    screened = {"train-short-00000.parquet", "train-short-00001.parquet"}
+    assert set(first) == {"select-short-00000.parquet", *screened, *(f"eval-{size}-00000.parquet" for size in SHARES)}
+    control = pl.concat(pl.read_parquet(tmp_path / name) for name in sorted(screened))
+    assert (set(control.get_column("domain")), control.height) == ({"echo"}, NUM_SCREENED)
     ranked = pl.read_parquet(tmp_path / "select-short-00000.parquet")
     assert "echo" not in set(ranked.get_column("domain"))
     write_needles(tmp_path, count=1)
