@@ -41,8 +41,8 @@ EXAMPLES = (
 
 
 def write_needles(folder: Path, *, count: int) -> None:
-    """The ranked split `select`, short contexts with evidence; `train-short`, the text-only control alone, for the screen
-    of the lowest heads; and a split of each size to be judged on.
+    """The ranked split `select`, short contexts with evidence; `train-short`, the text-only control alone, for the
+    screen of the lowest heads; and a split of each size to be judged on.
     """
     with_evidence = [task for task in TASKS if task != "echo"]
     if not list(folder.glob("train-short-*.parquet")):
