@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,8 +16,6 @@ from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import EVIDENCE, LEARNED_SINK, PADDING_SLOT, KeyLayout
 from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
 from rampipe.attention.visibility import HIDDEN
-
-NUM_SLOTS = PADDING_SLOT + 1
 
 
 class Dense(Backend):
@@ -34,7 +32,7 @@ def all_statistics(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStat
     first = reads[0]
     num_heads, num_rows = len(reads) * first.num_heads, first.query.shape[2]
     sinks = None if first.sinks is None else torch.cat([read.sinks.float() for read in reads if read.sinks is not None])
-    sums = _RowSums(num_heads, num_rows, device=first.query.device)
+    sums = _RowSums.empty(num_heads, num_rows, device=first.query.device)
     tops = EvidenceTops.of(first, num_heads=num_heads)
     for heads, rows, logits in logit_blocks(reads, first.layout, scratch):
         sums.read(logits, first.layout, (heads, rows), weights=scratch.take("weights", logits.shape, like=logits))
@@ -46,15 +44,21 @@ def all_statistics(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStat
     return [whole.of_heads(slice(start, start + first.num_heads)) for start in range(0, num_heads, first.num_heads)]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _RowSums:
-    """What one look at the logits of whole rows leaves, filled block by block; weights are exp(logit - peak).
+    """What one look at the logits of whole rows leaves, filled block by block; weights are exp(logit - peak)."""
 
-    table: their sum by slot, then largest logit of evidence, largest of the rest, sum of weight times logit - peak.
-    """
+    evidence_peak: Float[Tensor, "head row"]
+    other_peak: Float[Tensor, "head row"]
+    weight: Float[Tensor, "head row slot"]
+    weighted_logit: Float[Tensor, "head row"]
 
-    def __init__(self, num_heads: int, num_rows: int, *, device: torch.device) -> None:
-        self.table: Float[Tensor, "head row column"] = torch.zeros(num_heads, num_rows, NUM_SLOTS + 3, device=device)
-        self.table[..., NUM_SLOTS:] = HIDDEN
+    @classmethod
+    def empty(cls, num_heads: int, num_rows: int, *, device: torch.device) -> _RowSums:
+        """Of so many rows, none of them read."""
+        evidence_peak, other_peak, weighted_logit = torch.full((3, num_heads, num_rows), HIDDEN, device=device)
+        weight = torch.zeros(num_heads, num_rows, PADDING_SLOT + 1, device=device)
+        return cls(evidence_peak, other_peak, weight, weighted_logit)
 
     def read(
         self, logits: Float[Tensor, "head row key"], layout: KeyLayout, at: tuple[slice, slice], *, weights: Tensor
@@ -63,25 +67,23 @@ class _RowSums:
 
         Leaves in `logits` their distance from the row's largest, LEAST_EXPONENT at least.
         """
-        *slots, evidence_peak, other_peak, weighted_logit = self.table[at].unbind(dim=-1)
-        num_evidence = layout.num_evidence
-        evidence, others = logits.split([num_evidence, logits.shape[-1] - num_evidence], dim=-1)
-        for peak, part in ((evidence_peak, evidence), (other_peak, others)):
+        evidence_peak, other_peak, weight = self.evidence_peak[at], self.other_peak[at], self.weight[at]
+        for peak, part in (
+            (evidence_peak, logits[..., : layout.num_evidence]),
+            (other_peak, logits[..., layout.num_evidence :]),
+        ):
             if part.shape[-1]:
                 torch.amax(part, dim=-1, out=peak)
         peak = torch.maximum(evidence_peak, other_peak)
         torch.exp(logits.sub_(peak[..., None]).clamp_(min=LEAST_EXPONENT), out=weights)
-        of_spans = weights.split([span.stop - span.start for span in layout.spans], dim=-1)
-        for span, of_span in zip(layout.spans, of_spans, strict=True):
-            torch.sum(of_span, dim=-1, out=slots[span.slot])
-        torch.sum(weights.mul_(logits), dim=-1, out=weighted_logit)
+        for span in layout.spans:
+            torch.sum(weights[..., span.start : span.stop], dim=-1, out=weight[..., span.slot])
+        torch.sum(weights.mul_(logits), dim=-1, out=self.weighted_logit[at])
 
     def statistics(self, sinks: Float[Tensor, "head 1"] | None) -> LayerStatistics:
         """Of all rows, when all blocks were read."""
-        weight = self.table[..., :NUM_SLOTS]
-        weight = weight.masked_fill(weight < NOTHING, 0)
-        evidence_peak, other_peak, weighted_logit = self.table[..., NUM_SLOTS:].unbind(dim=-1)
-        peak = torch.maximum(evidence_peak, other_peak)
+        peak = torch.maximum(self.evidence_peak, self.other_peak)
+        weight = self.weight.masked_fill_(self.weight < NOTHING, 0)
         total = weight.sum(dim=-1)
         log_total = peak + total.log()
         if sinks is not None:
@@ -93,7 +95,7 @@ class _RowSums:
         unseen = peak < HIDDEN / 2
         return LayerStatistics(
             mass=mass.masked_fill(unseen[..., None], torch.nan),
-            peak_evidence=(evidence_peak - log_total).exp().masked_fill(unseen, torch.nan),
-            hit=(evidence_peak > other_peak) & ~unseen,
-            entropy_nats=(((log_total - peak) * total - weighted_logit) * share).masked_fill(unseen, torch.nan),
+            peak_evidence=(self.evidence_peak - log_total).exp().masked_fill(unseen, torch.nan),
+            hit=(self.evidence_peak > self.other_peak) & ~unseen,
+            entropy_nats=(((log_total - peak) * total - self.weighted_logit) * share).masked_fill(unseen, torch.nan),
         )
