@@ -59,6 +59,12 @@ def place(page: str, name: str, block: str) -> str:
     return marks.sub(lambda found: found[1] + block + found[2], page, count=1)
 
 
+def shown(command: list[str]) -> str:
+    """The command without the folder in which it kept its files, which is another one on every machine."""
+    words = iter(command)
+    return shlex.join(word for word in words if word != "--folder" or not next(words, ""))
+
+
 def main() -> None:
     """Run and publish what the command line names."""
     if len(sys.argv) < 2 or not (ROOT / f"benchmarks/{sys.argv[1]}.py").is_file():
@@ -73,7 +79,7 @@ def main() -> None:
     print(ran.stdout)
     if ran.returncode:
         raise SystemExit(f"{shlex.join(command)} ended with exit code {ran.returncode}: nothing was written.")
-    said = f"`{shlex.join(command)}`, {datetime.datetime.now(datetime.UTC).date()}. {machine()}. {versions()}."
+    said = f"`{shown(command)}`, {datetime.datetime.now(datetime.UTC).date()}. {machine()}. {versions()}."
     block = f"{said}\n\n```\n{ran.stdout.strip()}\n```\n"
     PAGE.write_text(place(PAGE.read_text(encoding="utf-8"), name, block), encoding="utf-8")
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import get_args
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from jobs.ablate import ablate_run
 from jobs.command import parser, run, run_overrides
 from jobs.speed import speed_run
 from rampipe.config import PromptConfig, RunConfig, load_config
 from rampipe.engine.capture import run_capture
+from rampipe.errors import DataError
 from rampipe.heads.rank import Ranking, rank_run
 from rampipe.heads.verdict.outcomes import CONTROL
 from rampipe.testbed.deep.architecture import NUM_LAYERS
@@ -42,18 +44,28 @@ EXAMPLES = (
 
 def write_needles(folder: Path, *, count: int) -> None:
     """The ranked split `select`, short contexts with evidence; `train-short`, the text-only control alone, for the
-    screen of the lowest heads; and a split of each size to be judged on.
+    screen of the lowest heads; and a split of each size to be judged on. What an interrupted call left is completed.
+
+    Raises DataError when the folder holds more needles than are asked for.
     """
     with_evidence = [task for task in TASKS if task != "echo"]
-    if not list(folder.glob("train-short-*.parquet")):
-        write_deep_samples(
-            folder, split="train", count_per_task=max(NUM_SCREENED, count), seed=0, size="short", tasks=("echo",)
-        )
-    if not list(folder.glob("select-*.parquet")):
-        write_deep_samples(folder, split="select", count_per_task=count, seed=0, size="short", tasks=with_evidence)
+    write_split(folder, split="train", size="short", count=max(NUM_SCREENED, count), tasks=["echo"])
+    write_split(folder, split="select", size="short", count=count, tasks=with_evidence)
     for size, share in SHARES.items():
-        if not list(folder.glob(f"eval-{size}-*.parquet")):
-            write_deep_samples(folder, split="eval", count_per_task=max(1, count // share), seed=0, size=size)
+        write_split(folder, split="eval", size=size, count=max(1, count // share), tasks=TASKS)
+
+
+def write_split(folder: Path, *, split: str, size: str, count: int, tasks: Sequence[str]) -> None:
+    """So many samples of each task, unless they are there."""
+    shards = folder.glob(f"{split}-{size}-*.parquet")
+    found, wanted = sum(pq.read_metadata(shard).num_rows for shard in shards), count * len(tasks)
+    if found > wanted:
+        raise DataError(
+            f"{folder} holds {found} samples of split {split}-{size}, asked for are {wanted}: another --count wrote "
+            "them. Give the same --count again, or another --out."
+        )
+    if found < wanted:
+        write_deep_samples(folder, split=split, count_per_task=count, seed=0, size=size, tasks=tasks)
 
 
 def accuracy_table(accuracy: pl.DataFrame) -> pl.DataFrame:

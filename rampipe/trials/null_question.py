@@ -78,7 +78,7 @@ def _told_apart(labels: Int[Tensor, " token"], is_evidence: Bool[Tensor, " token
 def _reading(trials: Sequence[int], null_prompts: Sequence[Prompt], labels: Int[Tensor, " token"]) -> NullReading:
     first, others = null_prompts[0], len(trials) - 1
     regions = torch.cat([torch.tensor([NO_EVIDENCE]), CLASSES])[labels].to(torch.int8)
-    name = f"{first.sample_id}, null question" + (f" (that of {others} others too)" if others else "")
+    name = f"{first.sample_id}, null question" + (f" (shared with {others} more)" if others else "")
     return NullReading(
         prompt=replace(first, sample_id=name, regions=regions),
         trials=tuple(trials),

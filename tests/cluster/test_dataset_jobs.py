@@ -13,9 +13,9 @@ from tests.unit.data.layouts import LAYOUTS, SPLITS
 
 pytestmark = pytest.mark.cluster
 
-ONE_OF_EACH_KIND = ("boundingdocs", "mm_niah")
-"""Parquet with images in it, and lines beside image files. test_paper.py has pages of one file by row; all others run
-in one process in tests/contract/test_dataset_flow.py.
+ONE_OF_EACH_KIND = ("boundingdocs", "mmdocir", "mm_niah")
+"""Parquet with images in it, pages of one file by row, and lines beside image files; all others run in one process in
+tests/contract/test_dataset_flow.py.
 """
 
 

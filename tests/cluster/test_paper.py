@@ -19,6 +19,7 @@ from rampipe.tables.storage import open_storage
 from rampipe.tables.verify import verify
 from tests.paper_stand_ins import PAPER, SMALL, write_stand_ins
 
+# One fixture runs the whole folder; the limit is for what hangs, and stands well above what a busy machine needs.
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 QWEN, LLAVA, INTERNVL = (

@@ -32,7 +32,7 @@ HEADS = frozenset({HeadId(0, 1), HeadId(1, 0), HeadId(1, 3), HeadId(2, 2)})
 OTHERS = frozenset({HeadId(0, 0), HeadId(1, 2)})
 STEPS = {
     "prefill": (0, NUM_TOKENS),
-    "decode": (0, PROMPT_STOP, PROMPT_STOP + 1, PROMPT_STOP + 5, PROMPT_STOP + 6, PROMPT_STOP + 8, NUM_TOKENS),
+    "decode": (0, PROMPT_STOP, PROMPT_STOP + 1, PROMPT_STOP + 5, *range(PROMPT_STOP + 6, NUM_TOKENS + 1)),
 }
 """Where forwards begin and end. A step of several tokens over a cache has a future of its own."""
 
@@ -155,16 +155,11 @@ def logits_of(model, way, inputs, steps, *, leak=nullcontext):
 
 
 def largest_changes(model, way, steps, *, is_padded=True, **arguments):
-    """Per change of the future: the largest change of a real row before it. The rows after it change, or it is void.
-
-    In steps, what is in the first of them is left out but for its last tokens: it is seen like any prefill.
-    """
+    """Per change of the future: the largest change of a real row before it. The rows after it change, or it is void."""
     inputs, real = two_samples(is_padded=is_padded)
     before = logits_of(model, way, inputs, steps, **arguments)
-    ends = (11, 21, 27, 34) if steps == "prefill" else (21, 27, 34)
-    futures = {f"tokens after {last}": (last, with_later_tokens_changed(inputs, last)) for last in ends}
-    if steps == "prefill":
-        futures["image"] = (IMAGE.start - 1, {**inputs, "pixel_values": inputs["pixel_values"].flip(0) * 0.5})
+    futures = {f"tokens after {last}": (last, with_later_tokens_changed(inputs, last)) for last in (11, 21, 27, 34)}
+    futures["image"] = (IMAGE.start - 1, {**inputs, "pixel_values": inputs["pixel_values"].flip(0) * 0.5})
     found = {}
     for name, (last, changed) in futures.items():
         change = (logits_of(model, way, changed, steps, **arguments) - before).abs().amax(dim=-1)

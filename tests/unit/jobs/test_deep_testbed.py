@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from jobs.deep_testbed import CONFIG, NUM_SCREENED, SHARES, accuracy_table, base_table, main, write_needles
 from rampipe.config import load_config
+from rampipe.errors import DataError
 from rampipe.heads.verdict.outcomes import CONTROL
+from rampipe.testbed.deep.dataset import write_deep_samples
+from rampipe.testbed.deep.samples import TASKS
 
 COLUMNS = ("scope", "strategy", "frac", "arm_id", "num_correct", "num_samples", "accuracy", "low", "high")
 
@@ -59,6 +63,17 @@ def test_needles_are_drawn_once_in_a_ranked_split_with_evidence_and_one_of_each_
     assert "echo" not in set(ranked.get_column("domain"))
     write_needles(tmp_path, count=1)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == first
+
+
+def test_what_an_interrupted_call_left_is_completed_and_more_than_asked_for_is_refused(tmp_path: Path) -> None:
+    write_needles(tmp_path, count=1)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "train-short-00001.parquet").unlink()
+    write_needles(tmp_path, count=1)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+    write_deep_samples(tmp_path, split="select", count_per_task=2, seed=0, size="short", tasks=TASKS)
+    with pytest.raises(DataError, match=r"select-short.*--out"):
+        write_needles(tmp_path, count=1)
 
 
 def test_the_config_ranks_by_the_row_that_answers_and_judges_on_other_samples() -> None:

@@ -80,6 +80,6 @@ def test_no_more_classes_than_names(null_prompt):
 
 def test_a_failure_is_that_of_all_its_trials(null_prompt):
     (reading,) = share_null_question([3, 5], prompts_with(null_prompt, NESTED[:2]))
-    assert reading.prompt.sample_id == "sample 0, null question (that of 1 others too)"
+    assert reading.prompt.sample_id == "sample 0, null question (shared with 1 more)"
     error = SampleError("bad", stage="statistics", code="nonfinite")
     assert reading.evidence_masses(error) == {3: error, 5: error}
