@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rampipe.errors import StorageError
 from rampipe.report import figures, summary
@@ -118,13 +118,23 @@ def render(sources: Sources) -> tuple[str, dict[str, bytes]]:
 
 def _environment() -> Environment:
     """Autoescape is on: sample ids, questions, domains and messages come from data that anyone may have written."""
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = prose
+    return environment
+
+
+def prose(text: str) -> Markup:
+    """A sentence whose `commands` are set as code, everything in it escaped."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _is_current(storage: Storage, made_from: str) -> bool:

@@ -29,7 +29,7 @@ from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.tables.storage import Storage
 from rampipe.types import HeadId
 
-PAGE_VERSION = 10
+PAGE_VERSION = 11
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
 STAGES = ("ranking", "examples", "screen", "ablation", "speed", "asked")

@@ -8,13 +8,17 @@ VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
 
 
 class Page(HTMLParser):
-    """`problems`: tags that do not balance. `text`: by section id, whitespace collapsed. `cells`: tables' rows."""
+    """`problems`: tags that do not balance. `text`: by section id, whitespace collapsed. `cells`: tables' rows.
+
+    `code`: what is set as code.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.problems: list[str] = []
+        self.code: list[str] = []
         self.section = "header"
         self._text: dict[str, list[str]] = {}
         self.rows: dict[str, list[list[str]]] = {}
@@ -43,6 +47,8 @@ class Page(HTMLParser):
         if "style" in self.open:
             return
         self._text.setdefault(self.section, []).append(data)
+        if self.open[-1:] == ["code"]:
+            self.code.append(data)
         if "td" in self.open:
             self.rows[self.section][-1][-1] += data
 

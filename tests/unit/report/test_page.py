@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rampipe.errors import StorageError
-from rampipe.report.page import write_report
+from rampipe.report.page import prose, write_report
 from rampipe.report.sources import read_sources
 from rampipe.report.summary import warnings
 from rampipe.tables.finish import finish_run
@@ -145,7 +145,8 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
     for section in ("where", "depth", "top", "domains", "needles", "stability"):
         assert "python -m jobs.rank RUN" in shown.text(section)
         assert not [cell for row in shown.table(section) for cell in row if cell.startswith("0.0")]
-    assert "python -m jobs.pipeline" in shown.text("examples")
+    assert "python -m jobs.pipeline --config FILE.toml" in shown.code
+    assert "`" not in shown.text()
     assert "no predictions" in shown.text("header")
     assert "every planned sample was measured" in shown.text("errors")
 
@@ -214,3 +215,8 @@ def test_figures_beside_the_page_are_images(complete: Path) -> None:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             image.load()
             assert len(image.convert("RGB").getcolors(1 << 20) or []) > 50, file.name
+
+
+def test_a_sentence_has_its_commands_as_code_and_nothing_else_of_its_own() -> None:
+    assert prose("First `a < b`, then `c`.") == "First <code>a &lt; b</code>, then <code>c</code>."
+    assert prose("<b>`") == "&lt;b&gt;`"
