@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--matrix-tokens", type=int, default=4096, help="longest prompt of arms that hold matrices")
     parser.add_argument("--matrix-repeats", type=int, default=1, help="repetitions of these arms")
     parser.add_argument("--questions", type=int, nargs="*", default=[1, 2, 4, 8, 16], help="on one context")
+    parser.add_argument("--question-rows", type=int, nargs="*", default=[32, 64], help="tokens of each of them")
     parser.add_argument("--questions-tokens", type=int, nargs="*", default=[4096], help="lengths with questions")
     parser.add_argument("--memory", nargs="*", default=["all statistics", "deferred", MASSES, "calibrated"])
     parser.add_argument("--layers", type=int, default=4)
@@ -65,7 +66,12 @@ def compare(bench: Bench, arguments: argparse.Namespace) -> None:
     """All arms in a drawn order, again and again; a plain prefill stands before each."""
     names = [name for name in arguments.arms if name not in MATRICES or bench.num_tokens <= arguments.matrix_tokens]
     if bench.num_tokens in arguments.questions_tokens:
-        names += [f"{number} questions{kind}" for kind in ("", f", {MASSES}") for number in arguments.questions]
+        names += [
+            f"{number} questions of {rows}{kind}"
+            for rows in arguments.question_rows
+            for kind in ("", f", {MASSES}")
+            for number in arguments.questions
+        ]
     arms = {name: bench.arm(name) for name in ["plain", *names]}
     whole: dict[str, list[float]] = {name: [] for name in names}
     metered: dict[str, list[float]] = {name: [] for name in names}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from capture_setup import clock, make_trials
@@ -36,10 +37,11 @@ class Bench:
     num_rows: int
 
     def arm(self, name: str) -> Arm:
-        """By name, or `<n> questions`: so many calibrated ones on one context, all statistics or masses alone."""
-        number, _, questions = name.partition(" ")
-        if questions.startswith("questions"):
-            return self.observed(int(number), backend="lse" if questions.endswith(MASSES) else "auto")
+        """By name, or `<n> questions of <rows>`: calibrated ones on one context, all statistics or masses alone."""
+        asked = re.match(r"(\d+) questions of (\d+)", name)
+        if asked:
+            bench = replace(self, num_rows=int(asked[2]))
+            return bench.observed(int(asked[1]), backend="lse" if name.endswith(MASSES) else "auto")
         return {
             "plain": self.plain,
             "all statistics": self.captured("dense"),
