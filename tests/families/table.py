@@ -18,6 +18,7 @@ CHECKS = (
     "video",
     "shared context",
     "boxes",
+    "true places",
     "prompt",
     "zero-ablation",
     "hybrid attention",
