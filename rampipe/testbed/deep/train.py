@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 
 from rampipe.testbed.checkpoint import weights_path
-from rampipe.testbed.deep.architecture import build_deep_model
+from rampipe.testbed.deep.architecture import build_deep_model, set_rope_base
 from rampipe.testbed.deep.checkpoint import save_deep_checkpoint
 from rampipe.testbed.deep.stages import Stage, run_stage
 
 LONG_ROPE_BASE = 1e6
 """That of Qwen2-VL itself."""
+FINAL_ROPE_BASE = 2e7
+"""Of the finished model: evidence more than 200 positions away is missed without it, as training hardly shows such."""
 
 STAGES = (
     Stage(name="hop", num_steps=100, levels=(0, 4), rates=(1.0, 0.73), seed=0, hop_only=True),
@@ -67,6 +69,7 @@ def train_deep(folder: Path, *, stages: tuple[Stage, ...] = STAGES, report: Call
             run_stage(model, stage, folder, report=report)
     finally:
         torch.set_num_threads(num_threads)
+    set_rope_base(model, FINAL_ROPE_BASE)
     save_deep_checkpoint(model, folder / "checkpoint")
     return hashlib.sha256((folder / "checkpoint" / "model.safetensors").read_bytes()).hexdigest()
 
