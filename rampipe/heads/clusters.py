@@ -35,26 +35,24 @@ def cluster_samples(samples: pl.DataFrame, *, num_heads: int, max_clusters: int 
     """samples: context_key and domain of each. The order of samples does not matter."""
     domains = tuple(samples.get_column("domain").unique().sort())
     fitting = _SUM_BYTES // (8 * num_heads * max(len(domains), 1))
-    keys = samples.get_column("context_key").unique().sort()
-    cluster = _clusters_of(keys.to_list(), max(_MIN_CLUSTERS, min(max_clusters, fitting)))
-    lookup = pl.DataFrame({"context_key": keys, "cluster": cluster})
-    named = samples.select("context_key", "domain").join(lookup, on="context_key", maintain_order="left")
-    rows = named.select("cluster", "domain").unique().sort("cluster", "domain").with_row_index("row")
-    placed = named.join(rows, on=["cluster", "domain"], maintain_order="left").get_column("row")
-    position = {domain: index for index, domain in enumerate(domains)}
-    return Clusters(
-        domains=domains,
-        key=tuple(rows.get_column("cluster")),
-        domain=np.array([position[domain] for domain in rows.get_column("domain")], dtype=np.int64),
-        row_of_sample=placed.cast(pl.Int64).to_numpy(),
-    )
+    keys = samples.get_column("context_key").unique().sort().to_list()
+    names, cluster = _clusters_of(keys, max(_MIN_CLUSTERS, min(max_clusters, fitting)))
+    of_sample = cluster[_places(samples, "context_key")] * len(domains) + _places(samples, "domain")
+    present, row_of_sample = np.unique(of_sample, return_inverse=True)
+    number, domain = np.divmod(present, max(len(domains), 1))
+    return Clusters(domains, tuple(names[place] for place in number.tolist()), domain, row_of_sample)
 
 
-def _clusters_of(keys: list[str], most: int) -> list[str]:
-    """Name of each context's cluster: its own key while there are few."""
+def _places(samples: pl.DataFrame, name: str) -> Int64[np.ndarray, " sample"]:
+    """Of each sample's value among the sorted values of a column."""
+    return samples.get_column(name).rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def _clusters_of(keys: list[str], most: int) -> tuple[list[str], Int64[np.ndarray, " context"]]:
+    """Names of the clusters, and which one each context is in: its own while there are few."""
     if len(keys) <= most:
-        return keys
-    hashes = np.array([int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little") for key in keys])
+        return keys, np.arange(len(keys))
+    digests = b"".join([hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys])
     place = np.empty(len(keys), dtype=np.int64)
-    place[np.argsort(hashes, kind="stable")] = np.arange(len(keys))
-    return [f"cluster-{number:06d}" for number in (place * most // len(keys)).tolist()]
+    place[np.argsort(np.frombuffer(digests, dtype="<u8"), kind="stable")] = np.arange(len(keys))
+    return [f"cluster-{number:06d}" for number in range(most)], place * most // len(keys)

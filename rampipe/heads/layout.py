@@ -91,4 +91,4 @@ def encoded(table: pa.Table, name: str) -> tuple[list[str], Int[np.ndarray, " ro
     if not chunks:
         return [], np.zeros(0, dtype=np.int64)
     (chunk,) = chunks
-    return chunk.dictionary.to_pylist(), chunk.indices.to_numpy(zero_copy_only=False)
+    return chunk.dictionary.to_numpy(zero_copy_only=False).tolist(), chunk.indices.to_numpy(zero_copy_only=False)
