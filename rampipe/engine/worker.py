@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from threading import Lock
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -72,6 +73,9 @@ class Worker:
         self._replica = load_replica(config.model, **replica_place(config.cluster))
         self._images = ContextImages(self._replica, max_pixels=config.capture.max_pixels)
         self._device = Device()
+        self._versions = library_versions()
+        self._starting = Lock()
+        self._is_started = False
         self._shares_context = self.SHARES_CONTEXT and config.capture.share_context
 
     def run_unit(self, unit: Unit, *, attempt: int, skip: Sequence[SkippedRow] = ()) -> dict[str, Any]:
@@ -108,7 +112,7 @@ class Worker:
                 attempt=attempt,
                 node=socket.gethostname(),
                 device=_device_name(self._replica.device, num_gpus=replica_place(self._config.cluster)["num_gpus"]),
-                versions=library_versions(),
+                versions=self._versions,
                 seconds=turn.seconds,
                 forward_s=turn.forward_s,
                 wait_s=turn.wait_s,
@@ -137,12 +141,21 @@ class Worker:
         """Every row once, in order, and the time that it took on the device."""
         outcomes, arrived_s = list[Outcome](), time.monotonic()
         with closing(self._windows(unit, rows, skip)) as windows:
-            window = next(windows, None)  # before it is our turn
+            window = self._first_window(windows)  # before it is our turn
             with self._device.turn(arrived_s=arrived_s) as turn:
                 while window is not None:
                     outcomes += self._measure_window(window, turn)
                     window = next(windows, None)
         return sorted(outcomes, key=lambda outcome: outcome.row), turn
+
+    def _first_window(self, windows: Iterator[Window]) -> Window | None:
+        """Of a unit. The first unit of all is prepared alone, as the device waits for it and for no other."""
+        if self._is_started:
+            return next(windows, None)
+        with self._starting:
+            window = next(windows, None)
+            self._is_started = True
+        return window
 
     def _windows(self, unit: Unit, rows: range, skip: Sequence[SkippedRow]) -> Generator[Window]:
         """The next window is prepared while one is measured."""
@@ -161,7 +174,7 @@ class Worker:
                 return Prepared(read.row, read.sample_id, skip_error(read.sample_id, skipped[read.row]))
             return Prepared(read.row, read.sample_id, self._prepare(read.sample))
 
-        num_threads = max(1, int(self._config.cluster.cpus_per_replica))
+        num_threads = max(1, int(self._config.cluster.cpus_per_replica)) + int(not self._is_started)  # nothing computes
         reads = self._source.read(unit.shard, rows.start, rows.stop)
         return prefetch(reads, prepare_one, num_threads=num_threads, num_ahead=2 * num_threads + 2)
 

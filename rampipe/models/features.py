@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rampipe.errors import SampleError
-from rampipe.models.family import VideoFamily, VisionFamily
+from rampipe.models.family import VideoFamily, VisionFamily, as_video, as_vision
 from rampipe.models.replica import Replica
 from rampipe.models.vision import Vision
 from rampipe.types import ContextPart, Sample
@@ -51,20 +51,18 @@ def process_images(replica: Replica, sample: Sample, images: Sequence[Image.Imag
     shown = [(part.kind, _indices(sample, part, len(images))) for part in sample.context if part.kind != "text"]
     if not shown:
         return VisualFeatures({}, (), sizes)
-    family, vision = replica.family, replica.vision
-    if vision is None or not isinstance(family, VisionFamily):
+    family, video, vision = as_vision(replica.family), as_video(replica.family), replica.vision
+    if vision is None or family is None:
         message = "the context shows an image, and the model reads text only. Use a model with vision"
         raise _error(sample, message, "image_unsupported")
     stills = [indices[0] for kind, indices in shown if kind == "image"]
     clips = [indices for kind, indices in shown if kind == "video"]
-    if clips and (not isinstance(family, VideoFamily) or vision.video_token is None):
+    if clips and (video is None or vision.video_token is None):
         message = "the context shows a video, which this model is not shown as such. Show its frames as images"
         raise _error(sample, message, "video_unsupported")
     try:
         still_tensors, still_parts = _show_images(family, vision, images, stills)
-        clip_tensors, clip_parts = (
-            _show_videos(family, vision, images, clips) if isinstance(family, VideoFamily) else ({}, [])
-        )
+        clip_tensors, clip_parts = ({}, []) if video is None else _show_videos(video, vision, images, clips)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise _error(sample, f"the image processor refuses an image ({reason})", "image_unsupported") from error

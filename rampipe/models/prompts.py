@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rampipe.config import EvidenceConfig
-from rampipe.models.family import VisionFamily
+from rampipe.models.family import as_vision
 from rampipe.models.features import VisualFeatures, process_images
 from rampipe.models.layout import Order, lay_out
 from rampipe.models.replica import Replica
@@ -143,8 +143,8 @@ def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
     for name in prompts[0].inputs:
         batch[name] = _pad([prompt.inputs[name] for prompt in prompts], width, value=0)
     images = [prompt.images for prompt in prompts]
-    family = replica.family
-    extra = family.forward_inputs(replica.model, images, batch) if isinstance(family, VisionFamily) else {}
+    family = as_vision(replica.family)
+    extra = {} if family is None else family.forward_inputs(replica.model, images, batch)
     regions = _pad([prompt.regions for prompt in prompts], width, value=PADDING_REGION)
     return Batch(
         inputs={name: _transfer(tensor, replica.device) for name, tensor in {**batch, **extra}.items()},
@@ -154,8 +154,8 @@ def collate(replica: Replica, prompts: Sequence[Prompt]) -> Batch:
 
 
 def _token_inputs(replica: Replica, input_ids: Int[Tensor, " token"]) -> dict[str, Tensor]:
-    family, vision = replica.family, replica.vision
-    return family.token_inputs(vision, input_ids) if vision is not None and isinstance(family, VisionFamily) else {}
+    family, vision = as_vision(replica.family), replica.vision
+    return {} if family is None or vision is None else family.token_inputs(vision, input_ids)
 
 
 def text_positions(beginnings: Batch, offset: Int[Tensor, "batch token"]) -> Int[Tensor, "*axis batch token"]:

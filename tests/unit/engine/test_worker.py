@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,11 @@ from rampipe.config import RunConfig, load_config
 from rampipe.data import open_source
 from rampipe.engine.events import SkippedRow
 from rampipe.engine.plan import make_spec
+from rampipe.engine.windows import Window
 from rampipe.engine.worker import Worker
 from rampipe.errors import DataError, ModelError, SampleError, StorageError
 from rampipe.tables.finish import finish_run
-from rampipe.tables.run import Run, create_run
+from rampipe.tables.run import Run, create_run, open_run_dir
 from rampipe.tables.shards import write_shards
 from rampipe.tables.verify import row_set_hash
 from rampipe.testbed.checkpoint import weights_path
@@ -180,6 +181,45 @@ def test_one_unit_computes_while_another_is_read_or_committed(
         records = list(threads.map(first_to_come, run.units))
     assert tables(run) == tables(done[0])
     assert [record["num_ok"] for record in records] == [3, 4]
+
+
+class LooksBeside(Worker):
+    """Notes which rows are prepared, and in the first one gives another unit the time to begin beside its own."""
+
+    def __init__(self, config: RunConfig, *, run_uri: str, fingerprint: str) -> None:
+        super().__init__(config, run_uri=run_uri, fingerprint=fingerprint)
+        self.unit_of = {
+            read.sample_id: unit.unit_id
+            for unit in open_run_dir(run_uri).units
+            for read in self._source.read(unit.shard, unit.row_start, unit.row_stop)
+        }
+        self.arrived, self.beside = threading.Barrier(2), threading.Event()
+        self.order: list[int] = []
+
+    def _first_window(self, windows: Iterator[Window]) -> Window | None:
+        self.arrived.wait(timeout=60)
+        return super()._first_window(windows)
+
+    def _prepare(self, sample: Sample | SampleError) -> Trial | SampleError:
+        assert isinstance(sample, Sample)
+        self.order.append(self.unit_of[sample.sample_id])
+        if self.order[-1] != self.order[0]:
+            self.beside.set()
+        elif len(self.order) == 1:
+            self.beside.wait(timeout=0.2)
+        return super()._prepare(sample)
+
+
+def test_the_first_unit_of_all_is_prepared_alone(
+    done: tuple[Run, list[dict[str, Any]]], samples: Path, tmp_path: Path
+) -> None:
+    config = make_config(samples)
+    run = make_run(config, tmp_path)
+    worker = LooksBeside(config, run_uri=run.storage.uri, fingerprint=run.fingerprint)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda unit: worker.run_unit(unit, attempt=1), run.units))
+    assert worker.order in ([0] * 4 + [1] * 4, [1] * 4 + [0] * 4)
+    assert tables(run) == tables(done[0])
 
 
 def test_a_record_tells_computing_from_waiting(done: tuple[Run, list[dict[str, Any]]]) -> None:
