@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,12 @@ ELSEWHERE_STEP = 2.0**-40
 class Wanted:
     """What is read from every part. index: place in `samples` by id. step: grid of the values; limit: their bound.
 
-    column: the one that the metric is as it stands; None for one that is computed. elsewhere: whether the masses on
-    visual tokens outside the evidence are summed too, which only the class of a head needs.
+    columns: what is read. column: the one that the metric is as it stands; None for one that is computed. elsewhere:
+    whether the masses on visual tokens outside the evidence are summed too, which only the class of a head needs.
     """
 
     metric: Metric
+    columns: tuple[str, ...]
     column: str | None
     elsewhere: bool
     heads: tuple[HeadId, ...]
@@ -72,26 +73,22 @@ def read_block(part: Part, wanted: Wanted) -> Block:
     """Raises DataError for rows of unknown samples, duplicated keys, and values that are not finite; IncompleteError
     for a sample that lacks the row of a head.
     """
-    names = [name for name in wanted.metric.expression().meta.root_names() if name not in wanted.metric.COUNTS]
-    columns = list(dict.fromkeys(["sample_id", *names, *(ELSEWHERE if wanted.elsewhere else ())]))
     with part.open() as rows:
-        found = _regular_rows(rows, columns, wanted)
-        samples, table = _sorted_rows(rows, columns, wanted) if found is None else found
+        found = _regular_rows(rows, wanted)
+        samples, table = _sorted_rows(rows, wanted) if found is None else found
     if len(set(samples.tolist())) < len(samples):
         present, counts = np.unique(samples, return_counts=True)
         raise _duplicated(wanted, int(present[counts > 1][0]), 0, int(counts.max()))
     return _block(samples, table, wanted)
 
 
-def _regular_rows(
-    rows: Rows, columns: Sequence[str], wanted: Wanted
-) -> tuple[Int64[np.ndarray, " sample"], pa.Table] | None:
+def _regular_rows(rows: Rows, wanted: Wanted) -> tuple[Int64[np.ndarray, " sample"], pa.Table] | None:
     """The samples of the query's rows, and the rows; None when they are not as our writer leaves them."""
     of_query = wanted.layouts.find(rows)
     if of_query is None:
         return None
     num_heads = len(wanted.heads)
-    table = _one_chunk(rows.read(columns))
+    table = _one_chunk(rows.read(wanted.columns))
     if not of_query.all():
         table = table.filter(pa.array(np.repeat(of_query, num_heads)))
     codes, known = _sample_codes(table, wanted)
@@ -99,9 +96,9 @@ def _regular_rows(
     return (known[by_sample[:, 0]], table) if (by_sample == by_sample[:, :1]).all() else None
 
 
-def _sorted_rows(rows: Rows, columns: Sequence[str], wanted: Wanted) -> tuple[Int64[np.ndarray, " sample"], pa.Table]:
+def _sorted_rows(rows: Rows, wanted: Wanted) -> tuple[Int64[np.ndarray, " sample"], pa.Table]:
     """The same of rows in any order. Raises DataError or IncompleteError when they are not each head's once."""
-    table = _of_query(rows.read([*KEYS, *columns]), wanted.metric)
+    table = _of_query(rows.read([*KEYS, *wanted.columns]), wanted.metric)
     codes, known = _sample_codes(table, wanted)
     order = _order(table, known[codes], wanted)
     return known[codes[order[:: len(wanted.heads)]]], table.drop_columns(list(KEYS)).take(pa.array(order))

@@ -15,7 +15,7 @@ from threading import Lock
 import polars as pl
 
 from rampipe.errors import ConfigError, DataError
-from rampipe.heads.blocks import Wanted, heads_of, query_groups, read_block
+from rampipe.heads.blocks import ELSEWHERE, Wanted, heads_of, query_groups, read_block
 from rampipe.heads.clusters import cluster_samples
 from rampipe.heads.exact import exact_step
 from rampipe.heads.layout import Layouts, Part
@@ -89,6 +89,7 @@ def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric, *,
     bound = max(largest, 1.0)  # masses and their differences are at most 1, ratios to counts at most the count
     return Wanted(
         metric=metric,
+        columns=_columns_of(metric, elsewhere=elsewhere),
         column=_column_of(metric),
         elsewhere=elsewhere,
         heads=heads,
@@ -99,6 +100,12 @@ def find_wanted(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric, *,
         step=exact_step(bound, len(ids)),
         limit=2.0 * bound,
     )
+
+
+def _columns_of(metric: Metric, *, elsewhere: bool) -> tuple[str, ...]:
+    """Those of `head_stats` that are read, each once."""
+    names = [name for name in metric.expression().meta.root_names() if name not in metric.COUNTS]
+    return tuple(dict.fromkeys(["sample_id", *names, *(ELSEWHERE if elsewhere else ())]))
 
 
 def _column_of(metric: Metric) -> str | None:
