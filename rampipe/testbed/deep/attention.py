@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "testbed_blocks"
+LARGE_ROWS = 1024
+"""Blocks of more rows go through torch's fused attention: the scores of 16 heads, kept, would take gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ def block_attention(
     group = query.shape[1] // key.shape[1]
     outputs: list[Tensor] = []
     for block in attention_mask.blocks:
+        if len(block.mask) > LARGE_ROWS and block is not attention_mask.blocks[-1]:
+            outputs.append(fused(block, query[:, :, block.rows], key, value, scaling=scaling))
+            continue
         rows = query[:, :, block.rows].unflatten(1, (-1, group)) * scaling
         keys, values = (states.index_select(2, block.keys)[:, :, None] for states in (key, value))
         scores = (rows.flatten(2, 3) @ keys[:, :, 0].transpose(2, 3)).view(*rows.shape[:-1], -1)
@@ -68,6 +74,23 @@ def block_attention(
         if block is attention_mask.blocks[-1]:
             attention_mask.seen.append(weights.flatten(1, 2))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def fused(
+    block: Block,
+    rows: Float[Tensor, "batch head row width"],
+    key: Float[Tensor, "batch kv_head token width"],
+    value: Float[Tensor, "batch kv_head token width"],
+    *,
+    scaling: float,
+) -> Float[Tensor, "batch head row width"]:
+    """What the block's rows read, without the scores."""
+    group = rows.shape[1] // key.shape[1]
+    keys, values = (states.index_select(2, block.keys).repeat_interleave(group, dim=1) for states in (key, value))
+    mixed = functional.scaled_dot_product_attention(
+        rows, keys, values, attn_mask=block.mask.to(rows.dtype), scale=scaling
+    )
+    return mixed.to(value.dtype)
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, block_attention)

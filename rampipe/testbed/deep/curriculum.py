@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rampipe.testbed.deep.layout import Size
+from rampipe.testbed.deep.samples import SIZES
 
 ADVANCE_ACCURACY = 0.75
 REVISIT_FRAC = 0.3
@@ -42,7 +43,9 @@ LEVELS = (
     Level(Size((2, 8), 8, (2, 12), 512, (0, 24)), 4, 10, 0.9),
     Level(Size((2, 16), 8, (2, 12), 1200, (0, 32)), 2, 12, 1.0),
     Level(Size((4, 16), 8, (2, 12), 3600, (8, 48)), 1, 16, 1.0),
+    Level(SIZES["long"], 1, 64, 1.0),
 )
+"""The last is for evaluation alone: long samples, each asked many questions."""
 
 
 class Curriculum:

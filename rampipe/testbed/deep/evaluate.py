@@ -99,7 +99,7 @@ def main() -> None:
     """Prints accuracy by level and order, the strongest heads, and the accuracy without the top 5 % and lowest 5 %."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=deep_weights_path(), help="checkpoint folder")
-    parser.add_argument("--levels", type=int, nargs="+", default=[3, 4, 5, 6], help="sizes of contexts, 0 to 7")
+    parser.add_argument("--levels", type=int, nargs="+", default=[3, 4, 5, 6], help="sizes of contexts, 0 to 8 (long)")
     parser.add_argument("--steps", type=int, default=8, help="batches of each level and order")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from transformers import Qwen2VLForConditionalGeneration
 
 from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS, SMALL_ROPE_BASE, set_rope_base
-from rampipe.testbed.deep.curriculum import LEVELS, REVISIT_FRAC, Curriculum
+from rampipe.testbed.deep.curriculum import LEVELS, REVISIT_FRAC, Curriculum, Level
 from rampipe.testbed.deep.hop import update_hop
 from rampipe.testbed.deep.language import Step, draw_step, evidence_masses, update
 from rampipe.testbed.deep.state import optimizer_tensors, read_state, restore_optimizer, under, write_state
@@ -43,6 +43,8 @@ class Stage:
     """Times the questions of every context that its level says."""
     revisit_frac: float = REVISIT_FRAC
     """Share of steps at a smaller level than the current one."""
+    whole: bool = False
+    """The rows of a context always see all parts before theirs, as in ordinary prompts, at several times the cost."""
     rope_base: float = SMALL_ROPE_BASE
     """Of the rotary frequencies: the small model's, or a higher one, with which heads find what is far away."""
     binding: bool = False
@@ -56,6 +58,11 @@ class Stage:
         """Share of the full learning rates at a step, after a short rise."""
         first, last = self.rates
         return min(1.0, (step + 1) / NUM_WARMUP_STEPS) * (first + (last - first) * step / self.num_steps)
+
+    def asked(self, level: int) -> Level:
+        """A level as this stage asks it."""
+        asked = LEVELS[level].with_entries(self.more_entries).with_questions(self.questions_factor)
+        return replace(asked, by_parts_frac=0.0) if self.whole else asked
 
 
 class Progress:
@@ -141,8 +148,7 @@ def train_step(progress: Progress, averages: Averages, *, report: Callable[[str]
     for optimizer, full_rate in zip(progress.optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
         optimizer.param_groups[0]["lr"] = full_rate * frac
     level = curriculum.draw_level(progress.rng)
-    asked = LEVELS[level].with_entries(stage.more_entries).with_questions(stage.questions_factor)
-    step = draw_step(progress.model, asked, rng=progress.rng)
+    step = draw_step(progress.model, stage.asked(level), rng=progress.rng)
     silenced = progress.dropout.active(num_images=len(step.contents)) if stage.head_dropout else nullcontext()
     if stage.hop_only:
         accuracy = update_hop(progress.model, step, optimizers=progress.optimizers)

@@ -14,7 +14,7 @@ from transformers import Qwen2VLForConditionalGeneration
 
 from rampipe.testbed.checkpoint import make_tokenizer, weights_path
 from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS, build_deep_model, set_rope_base
-from rampipe.testbed.deep.attention import Plan
+from rampipe.testbed.deep.attention import LARGE_ROWS, Plan
 from rampipe.testbed.deep.checkpoint import CHAT_TEMPLATE, save_deep_checkpoint
 from rampipe.testbed.deep.content import draw_content
 from rampipe.testbed.deep.curriculum import LEVELS, Curriculum, Level
@@ -103,9 +103,14 @@ def fixed_step(order: Order, *, by_parts: bool, seed: int) -> Step:
 
 
 @orders
-def test_block_attention_is_eager_attention_under_the_same_mask(order: Order) -> None:
+@pytest.mark.parametrize("large_rows", [LARGE_ROWS, 8])
+def test_block_attention_is_eager_attention_under_the_same_mask(
+    order: Order, large_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rampipe.testbed.deep.attention.LARGE_ROWS", large_rows)
     model = build_deep_model(weights_path(), seed=0)
     step = fixed_step(order, by_parts=True, seed=2)
+    assert any(len(block.mask) > large_rows for block in step.packed.plan.blocks[:-1]) == (large_rows == 8)
     num_tokens = step.packed.input_ids.shape[1]
     full = torch.zeros(num_tokens, num_tokens)
     full = full.masked_fill(~allowed(step.packed.plan, num_tokens), torch.finfo(torch.float32).min)
@@ -192,6 +197,13 @@ def test_the_curriculum_advances_on_accuracy_alone() -> None:
     assert any(curriculum.record(0, 1.0) for _ in range(50))
     assert not curriculum.record(0, 1.0)
     assert curriculum.level == 1
+
+
+def test_a_stage_of_whole_contexts_never_reads_parts_apart() -> None:
+    stage = Stage("apart", 1, levels=(7, 7), rates=(1.0, 1.0), seed=0, more_entries=4, questions_factor=3)
+    whole = replace(stage, whole=True)
+    assert stage.asked(7).by_parts_frac == 1
+    assert whole.asked(7) == replace(stage.asked(7), by_parts_frac=0.0)
 
 
 def train(folder: Path, *, steps: Sequence[int], seed: int = 0) -> dict[str, torch.Tensor]:
