@@ -293,9 +293,10 @@ def joined_cluster(*, object_store_bytes: int | None = OBJECT_STORE_BYTES) -> Ge
             context = ray.init(**quiet)
         else:
             context = ray.init("local", include_dashboard=False, object_store_memory=object_store_bytes, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+    except Exception as error:  # what a node that starts too slowly raises has no class of its own
         address = os.environ.get("RAY_ADDRESS", "a private cluster")
-        raise ClusterError(f"Ray at {address} cannot be used: {str(error).splitlines()[0][:300]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
+        raise ClusterError(f"Ray at {address} cannot be used: {reason} Start again, nothing is lost.") from error
     try:
         if context.dashboard_url:
             refuse_exposed(context.dashboard_url, has_token=_has_token())
