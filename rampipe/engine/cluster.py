@@ -294,9 +294,15 @@ def joined_cluster(*, object_store_bytes: int | None = OBJECT_STORE_BYTES) -> Ge
         else:
             context = ray.init("local", include_dashboard=False, object_store_memory=object_store_bytes, **quiet)
     except Exception as error:  # what a node that starts too slowly raises has no class of its own
-        address = os.environ.get("RAY_ADDRESS", "a private cluster")
-        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
-        raise ClusterError(f"Ray at {address} cannot be used: {reason} Start again, nothing is lost.") from error
+        address, reason = os.environ.get("RAY_ADDRESS"), (str(error) or type(error).__name__).splitlines()[0][:300]
+        if address is None:
+            raise ClusterError(
+                f"No private Ray cluster started: {reason} Start again: what is done is kept."
+            ) from error
+        raise ClusterError(
+            f"Ray at RAY_ADDRESS={address} cannot be used: {reason} Name a cluster that `ray status` finds, or unset "
+            "RAY_ADDRESS for a private one."
+        ) from error
     try:
         if context.dashboard_url:
             refuse_exposed(context.dashboard_url, has_token=_has_token())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,12 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from rampipe.testbed.deep.architecture import set_rope_base
 from rampipe.testbed.deep.checkpoint import deep_weights_path
 from rampipe.testbed.deep.curriculum import LEVELS
-from rampipe.testbed.deep.evaluate import load_deep
 from rampipe.testbed.deep.language import Step, accuracy_by_kind, answer_logits, draw_step
 from rampipe.testbed.deep.train import LONG_ROPE_BASE, LONGER_ROPE_BASE, STAGES
 from rampipe.testbed.parts import text_config
 
 LONG = LEVELS[8]
 """Long contexts whose parts do not see each other: they are read in a tenth of the time, and answered as well."""
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Qwen2VLForConditionalGeneration]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_deep(deep_weights_path())
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from transformers import (
 )
 
 from rampipe.testbed.deep.checkpoint import deep_weights_path
-from rampipe.testbed.deep.evaluate import ORDERS, Observed, load_deep, observe, rank_by_mass
+from rampipe.testbed.deep.evaluate import ORDERS, Observed, observe, rank_by_mass
 from rampipe.testbed.deep.packing import Order
 from rampipe.testbed.deep.samples import generate_deep_samples
 from rampipe.testbed.vocabulary import IMAGE
@@ -30,14 +29,6 @@ MAX_WEIGHTS_BYTES = 24_000_000
 SHORT = 4
 """The level whose contexts are as long as short samples."""
 orders = pytest.mark.parametrize("order", ORDERS)
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[Qwen2VLForConditionalGeneration]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_deep(deep_weights_path())
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")
