@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rampipe.testbed.deep.layout import Size
+from rampipe.testbed.deep.packing import Sight
 from rampipe.testbed.deep.samples import SIZES
 
 ADVANCE_ACCURACY = 0.75
@@ -22,7 +23,9 @@ class Level:
     num_contexts: int
     num_questions: int
     by_parts_frac: float
-    """Share of steps in which the rows of a part see no other part."""
+    """Share of steps in which the rows of a part do not see all other parts."""
+    sight_of_parts: Sight = "nothing"
+    """What they see of them in those steps."""
 
     def with_entries(self, count: int) -> Level:
         """The level with so many list entries more."""

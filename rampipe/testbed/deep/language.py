@@ -69,7 +69,7 @@ def draw_step(
         contents,
         order=order,
         num_questions=level.num_questions,
-        by_parts=bool(rng.random() < level.by_parts_frac),
+        sees=level.sight_of_parts if rng.random() < level.by_parts_frac else "all",
         rng=rng,
     )
     return Step(layout, contents, packed, torch.cat(features, dim=1).flatten(0, 1), order)

@@ -33,6 +33,8 @@ from rampipe.testbed.deep.words import (
 from rampipe.testbed.vocabulary import END, IMAGE, USER, VISION_END, VISION_START
 
 Order = Literal["context_first", "question_first"]
+Sight = Literal["all", "text", "nothing"]
+"""What the rows of a part of the context see of the parts before theirs."""
 NUM_ANSWER_INPUTS = 2
 IGNORED = -100
 KINDS = ("image", "text", "echo")
@@ -139,10 +141,10 @@ def pack(
     *,
     order: Order,
     num_questions: int,
-    by_parts: bool,
+    sees: Sight,
     rng: np.random.Generator,
 ) -> Packed:
-    """Asks num_questions of every context. by_parts: rows of a part see no other part, and cost far less."""
+    """Asks num_questions of every context. sees: rows that do not see all parts cost far less."""
     kinds = draw_kinds(layout, len(contents), num_questions, rng=rng)
     lengths = rng.choice(LENGTHS, size=num_questions)
     if order == "question_first":
@@ -168,7 +170,7 @@ def pack(
     return Packed(
         input_ids=torch.tensor(ids),
         positions=shape.positions[:, None],
-        plan=shape.plan(layout, seen_question=seen, by_parts=by_parts),
+        plan=shape.plan(layout, seen_question=seen, sees=sees, is_text=torch.tensor(ids[0]) != TOKEN_IDS[IMAGE]),
         targets=torch.tensor(answers),
         target_rows=shape.target_rows,
         kinds=kinds,
@@ -243,7 +245,7 @@ class _Frame:
         first = [token for question in questions for token in question]
         return [TOKEN_IDS[USER], *first, *context, *(token for tail in tails for token in tail)]
 
-    def plan(self, layout: Layout, *, seen_question: int, by_parts: bool) -> Plan:
+    def plan(self, layout: Layout, *, seen_question: int, sees: Sight, is_text: Bool[Tensor, " token"]) -> Plan:
         """Which row may see which key, and the blocks in which that is computed."""
         owner = self.owner
         shared = owner < 0
@@ -252,14 +254,15 @@ class _Frame:
         allowed |= in_context[:, None] & (owner[None, :] == seen_question)
         allowed = allowed & torch.ones_like(allowed).tril()
         borders = [0, self.context.start, self.context.stop]
-        if by_parts:
+        if sees != "all":
             stops = self.context.start + np.cumsum([part.num_tokens for part in layout])
             part = torch.full_like(owner, -1)
             part[self.context] = torch.repeat_interleave(
                 torch.arange(len(layout)), torch.tensor([part.num_tokens for part in layout])
             )
             both = in_context[:, None] & in_context[None, :]
-            allowed &= ~both | (part[:, None] == part[None, :])
+            seen = part[:, None] == part[None, :]
+            allowed &= ~both | (seen | is_text if sees == "text" else seen)
             borders = [0, self.context.start, *stops.tolist()]
         return make_plan(allowed, borders)
 

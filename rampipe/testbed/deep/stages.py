@@ -43,8 +43,9 @@ class Stage:
     """Times the questions of every context that its level says."""
     revisit_frac: float = REVISIT_FRAC
     """Share of steps at a smaller level than the current one."""
-    whole: bool = False
-    """The rows of a context always see all parts before theirs, as in ordinary prompts, at several times the cost."""
+    by_parts_frac: float | None = None
+    """In place of the levels': share of steps in which the rows of a part see no image but their own, yet all text. The
+    others see whole contexts, as in ordinary prompts, at several times the cost."""
     rope_base: float = SMALL_ROPE_BASE
     """Of the rotary frequencies: the small model's, or a higher one, with which heads find what is far away."""
     binding: bool = False
@@ -62,7 +63,9 @@ class Stage:
     def asked(self, level: int) -> Level:
         """A level as this stage asks it."""
         asked = LEVELS[level].with_entries(self.more_entries).with_questions(self.questions_factor)
-        return replace(asked, by_parts_frac=0.0) if self.whole else asked
+        if self.by_parts_frac is None:
+            return asked
+        return replace(asked, by_parts_frac=self.by_parts_frac, sight_of_parts="text")
 
 
 class Progress:

@@ -20,7 +20,7 @@ from rampipe.testbed.deep.content import draw_content
 from rampipe.testbed.deep.curriculum import LEVELS, Curriculum, Level
 from rampipe.testbed.deep.language import Step, answer_logits, draw_step, evidence_masses, sharpness
 from rampipe.testbed.deep.layout import ImageLayout, Layout, ListLayout, Size, draw_layout
-from rampipe.testbed.deep.packing import Order, Packed, pack
+from rampipe.testbed.deep.packing import Order, Packed, Sight, pack
 from rampipe.testbed.deep.stages import Stage, run_stage
 from rampipe.testbed.deep.words import TOKEN_IDS
 from rampipe.testbed.parts import decoder_layers, language_model
@@ -32,10 +32,10 @@ SMALL = Level(Size((1, 2), 3, (1, 4), 24, (2, 4)), num_contexts=2, num_questions
 orders = pytest.mark.parametrize("order", ORDERS)
 
 
-def pack_one(order: Order, *, num_questions: int = 1, by_parts: bool = False, seed: int = 0) -> Packed:
+def pack_one(order: Order, *, num_questions: int = 1, sees: Sight = "all", seed: int = 0) -> Packed:
     rng = np.random.default_rng(seed)
     contents = [draw_content(LAYOUT, rng=rng) for _ in range(2)]
-    return pack(LAYOUT, contents, order=order, num_questions=num_questions, by_parts=by_parts, rng=rng)
+    return pack(LAYOUT, contents, order=order, num_questions=num_questions, sees=sees, rng=rng)
 
 
 def allowed(plan: Plan, num_tokens: int) -> torch.Tensor:
@@ -91,13 +91,25 @@ def test_the_mask_of_one_question_is_causal_unless_parts_are_apart(order: Order)
     assert not (seen & ~causal).any()
     if order == "context_first":
         assert not hidden.any()
-    apart = allowed(pack_one(order, seed=1, by_parts=True).plan, num_tokens)
+    apart = allowed(pack_one(order, seed=1, sees="nothing").plan, num_tokens)
     assert (apart != seen).any()
     assert torch.equal(apart[packed.target_rows[0]], seen[packed.target_rows[0]])
 
 
-def fixed_step(order: Order, *, by_parts: bool, seed: int) -> Step:
-    packed = pack_one(order, num_questions=3, by_parts=by_parts, seed=seed)
+@orders
+def test_parts_that_are_read_apart_may_see_each_others_text(order: Order) -> None:
+    sights: tuple[Sight, ...] = ("all", "nothing", "text")
+    whole, apart, with_text = (pack_one(order, num_questions=3, seed=1, sees=sees) for sees in sights)
+    num_tokens = whole.input_ids.shape[1]
+    seen, own, found = (allowed(packed.plan, num_tokens) for packed in (whole, apart, with_text))
+    is_text = whole.input_ids[0] != TOKEN_IDS[IMAGE]
+    assert torch.equal(found, torch.where(is_text[None, :], seen, own))
+    assert (found != own).any()
+    assert (found != seen).any()
+
+
+def fixed_step(order: Order, *, sees: Sight, seed: int) -> Step:
+    packed = pack_one(order, num_questions=3, sees=sees, seed=seed)
     visual = torch.randn(2 * 24, 192, generator=torch.Generator().manual_seed(0))
     return Step(LAYOUT, (), packed, visual, order)
 
@@ -109,7 +121,7 @@ def test_block_attention_is_eager_attention_under_the_same_mask(
 ) -> None:
     monkeypatch.setattr("rampipe.testbed.deep.attention.LARGE_ROWS", large_rows)
     model = build_deep_model(weights_path(), seed=0)
-    step = fixed_step(order, by_parts=True, seed=2)
+    step = fixed_step(order, sees="nothing", seed=2)
     assert any(len(block.mask) > large_rows for block in step.packed.plan.blocks[:-1]) == (large_rows == 8)
     num_tokens = step.packed.input_ids.shape[1]
     full = torch.zeros(num_tokens, num_tokens)
@@ -132,7 +144,7 @@ def test_block_attention_is_eager_attention_under_the_same_mask(
 @orders
 def test_packed_questions_are_blind_to_each_other(order: Order) -> None:
     model = build_deep_model(weights_path(), seed=0)
-    step = fixed_step(order, by_parts=False, seed=3)
+    step = fixed_step(order, sees="all", seed=3)
     ids = step.packed.input_ids.clone()
     rows = step.packed.target_rows
     ids[:, rows[1]] = TOKEN_IDS["what"]
@@ -199,11 +211,11 @@ def test_the_curriculum_advances_on_accuracy_alone() -> None:
     assert curriculum.level == 1
 
 
-def test_a_stage_of_whole_contexts_never_reads_parts_apart() -> None:
+def test_a_stage_may_say_how_often_parts_are_read_apart() -> None:
     stage = Stage("apart", 1, levels=(7, 7), rates=(1.0, 1.0), seed=0, more_entries=4, questions_factor=3)
-    whole = replace(stage, whole=True)
+    half = replace(stage, by_parts_frac=0.5)
     assert stage.asked(7).by_parts_frac == 1
-    assert whole.asked(7) == replace(stage.asked(7), by_parts_frac=0.0)
+    assert half.asked(7) == replace(stage.asked(7), by_parts_frac=0.5, sight_of_parts="text")
 
 
 def train(folder: Path, *, steps: Sequence[int], seed: int = 0) -> dict[str, torch.Tensor]:
