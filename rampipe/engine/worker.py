@@ -176,6 +176,8 @@ class Worker:
 
         num_threads = max(1, int(self._config.cluster.cpus_per_replica)) + int(not self._is_started)  # nothing computes
         reads = self._source.read(unit.shard, rows.start, rows.stop)
+        if num_threads == 1:  # then the thread that cuts windows reads and prepares too: each handing over costs time
+            return map(prepare_one, reads)
         return prefetch(reads, prepare_one, num_threads=num_threads, num_ahead=2 * num_threads + 2)
 
     def _prepare(self, sample: Sample | SampleError) -> Trial | SampleError:
