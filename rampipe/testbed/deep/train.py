@@ -66,7 +66,7 @@ STAGES = (
     ),
     Stage(
         name="join",
-        num_steps=160,
+        num_steps=240,
         levels=(7, 7),
         rates=(0.05, 0.004),
         seed=7,
@@ -75,7 +75,7 @@ STAGES = (
         revisit_frac=0.5,
         rope_base=LONGER_ROPE_BASE,
         head_dropout=True,
-        by_parts_frac=0.5,
+        by_parts_frac=0.6,
     ),
 )
 
