@@ -10,14 +10,14 @@ A few heads see all; the others see the first tokens, the nearest ones and, unle
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -138,15 +138,28 @@ def answered(model: Qwen2VLForConditionalGeneration, step: Step) -> Bool[np.ndar
     return ((logits.argmax(-1) == targets) | (targets < 0)).all(-1).numpy()[0]
 
 
+Measured = dict[tuple[str, str], dict[tuple[int, int], float]]
+"""Accuracy by arm and kind, of each needle of each context: a needle that is asked for several times counts once."""
+
+
+class Compared(NamedTuple):
+    """error: one standard error of the difference, over contexts."""
+
+    num_needles: int
+    accuracy: float
+    difference: float
+    error: float
+
+
 def measure(
     model: Qwen2VLForConditionalGeneration,
     steps: Sequence[Step],
     arms: Mapping[str, Sequence[HeadId]],
     *,
     keep_text: bool,
-) -> pl.DataFrame:
-    """`context`, `arm`, `kind`, `needle`, `accuracy`: a needle that is asked for several times is one row."""
-    rows: list[tuple[int, str, str, int, bool]] = []
+) -> Measured:
+    """Asks all questions of all contexts in every arm. An echo has no needle: each counts."""
+    asked: dict[tuple[str, str], dict[tuple[int, int], list[bool]]] = {}
     for context, step in enumerate(steps):
         hidden = hidden_keys(step, keep_text=keep_text)
         packed = step.packed
@@ -155,29 +168,27 @@ def measure(
         for arm, heads in arms.items():
             with hybrid(model, heads, hidden):
                 right = answered(model, step).tolist()
-            rows += zip([context] * len(right), [arm] * len(right), kinds, needles, right, strict=True)
-    asked = pl.DataFrame(rows, schema=["context", "arm", "kind", "needle", "right"], orient="row")
-    by_needle = asked.group_by("context", "arm", "kind", "needle", maintain_order=True)
-    return by_needle.agg(pl.col("right").mean().alias("accuracy"))
+            for kind, needle, is_right in zip(kinds, needles, right, strict=True):
+                asked.setdefault((arm, kind), {}).setdefault((context, needle), []).append(is_right)
+    return {
+        group: {needle: float(np.mean(right)) for needle, right in by_needle.items()}
+        for group, by_needle in asked.items()
+    }
 
 
-def compare(measured: pl.DataFrame, base: str) -> pl.DataFrame:
-    """Accuracy by arm and kind, and the difference to the base with one standard error over contexts."""
-    of_base = measured.filter(pl.col("arm") == base).drop("arm").rename({"accuracy": "base"})
-    paired = measured.join(of_base, on=["context", "kind", "needle"], maintain_order="left")
-    paired = paired.with_columns(difference=pl.col("accuracy") - pl.col("base"))
-    mean = pl.col("difference").mean().over("arm", "kind")
-    by_context = paired.with_columns(residual=pl.col("difference") - mean).group_by(
-        "arm", "kind", "context", maintain_order=True
-    )
-    errors = by_context.agg(pl.col("residual").sum()).group_by("arm", "kind")
-    errors = errors.agg(pl.col("residual").pow(2).sum().sqrt().alias("error"))
-    means = paired.group_by("arm", "kind", maintain_order=True).agg(
-        pl.len().alias("needles"), pl.col("accuracy").mean(), pl.col("difference").mean()
-    )
-    return means.join(errors, on=["arm", "kind"], maintain_order="left").with_columns(
-        pl.col("error") / pl.col("needles")
-    )
+def compare(measured: Measured, base: str) -> dict[tuple[str, str], Compared]:
+    """By arm and kind, against the base on the same needles."""
+    found: dict[tuple[str, str], Compared] = {}
+    for (arm, kind), accuracy in measured.items():
+        of_base = measured[base, kind]
+        differences = {needle: value - of_base[needle] for needle, value in accuracy.items()}
+        mean = float(np.mean(list(differences.values())))
+        by_context: dict[int, float] = defaultdict(float)
+        for (context, _), difference in differences.items():
+            by_context[context] += difference - mean
+        error = float(np.linalg.norm(list(by_context.values()))) / len(differences)
+        found[arm, kind] = Compared(len(differences), float(np.mean(list(accuracy.values()))), mean, error)
+    return found
 
 
 def choose_arms(ranking: Sequence[HeadId], *, seed: int) -> dict[str, Sequence[HeadId]]:
@@ -207,8 +218,9 @@ def main() -> None:
         lengths = [step.packed.context.stop - step.packed.context.start for step in steps]
         measured = measure(model, steps, choose_arms(ranking, seed=options.seed), keep_text=not options.strict)
         print(f"{order}, contexts of {min(lengths)} to {max(lengths)} tokens, sharpest heads first: ", *ranking[:6])
-        with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-            print(compare(measured, "all").with_columns(pl.col(pl.Float64).round(3)), flush=True)
+        for (arm, kind), result in sorted(compare(measured, "all").items()):
+            shown = f"{result.accuracy:.3f} ({result.num_needles}), {result.difference:+.3f} ± {result.error:.3f}"
+            print(f"    {arm}, {kind}: {shown}", flush=True)
 
 
 if __name__ == "__main__":
