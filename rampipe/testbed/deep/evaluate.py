@@ -23,7 +23,7 @@ from transformers import Qwen2VLForConditionalGeneration
 from rampipe.testbed.deep.attention import NAME
 from rampipe.testbed.deep.checkpoint import deep_weights_path
 from rampipe.testbed.deep.curriculum import LEVELS
-from rampipe.testbed.deep.language import answer_logits, draw_step, evidence_masses
+from rampipe.testbed.deep.language import answer_logits, draw_step, evidence_masses, right_answers
 from rampipe.testbed.deep.packing import KINDS, Order
 from rampipe.testbed.evaluate import silenced
 from rampipe.testbed.parts import language_model
@@ -73,8 +73,7 @@ def observe(
             step = draw_step(model, whole, rng=rng, order=order, held_out=True)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = answer_logits(model, step)
-            targets = step.packed.targets
-            right = ((logits.argmax(-1) == targets) | (targets < 0)).all(-1).numpy()
+            right = right_answers(logits, step.packed)
             for index, kind in enumerate(KINDS):
                 correct[kind].extend(right[step.packed.kinds == index].tolist())
             for kind, found in masses.items():

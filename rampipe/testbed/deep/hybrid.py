@@ -31,7 +31,7 @@ from rampipe.testbed.deep.attention import NAME, Plan
 from rampipe.testbed.deep.checkpoint import deep_weights_path
 from rampipe.testbed.deep.curriculum import LEVELS
 from rampipe.testbed.deep.evaluate import ORDERS, load_deep, observe, rank_by_mass
-from rampipe.testbed.deep.language import IMAGE_ID, Step, answer_logits, draw_step
+from rampipe.testbed.deep.language import IMAGE_ID, Step, answer_logits, draw_step, right_answers
 from rampipe.testbed.deep.packing import KINDS, Order
 from rampipe.testbed.parts import language_model
 from rampipe.types import HeadId
@@ -100,7 +100,7 @@ def hybrid(
             for heads, own in ((of_layer, mask), (~of_layer, restricted)):
                 chosen = heads.nonzero()[:, 0]
                 if len(chosen):
-                    rows = query[:, chosen][:, :, block.rows]
+                    rows = query[:, :, block.rows][:, chosen]
                     read = functional.scaled_dot_product_attention(
                         rows, keys[:, chosen // group], values[:, chosen // group], attn_mask=own, scale=scaling
                     )
@@ -129,15 +129,6 @@ def draw_long(model: Qwen2VLForConditionalGeneration, order: Order, num_contexts
     return steps
 
 
-@torch.no_grad()
-def answered(model: Qwen2VLForConditionalGeneration, step: Step) -> Bool[np.ndarray, " question"]:
-    """Which questions of the step's one context are answered right."""
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = answer_logits(model, step)
-    targets = step.packed.targets
-    return ((logits.argmax(-1) == targets) | (targets < 0)).all(-1).numpy()[0]
-
-
 Measured = dict[tuple[str, str], dict[tuple[int, int], float]]
 """Accuracy by arm and kind, of each needle of each context: a needle that is asked for several times counts once."""
 
@@ -151,6 +142,7 @@ class Compared(NamedTuple):
     error: float
 
 
+@torch.no_grad()
 def measure(
     model: Qwen2VLForConditionalGeneration,
     steps: Sequence[Step],
@@ -166,8 +158,9 @@ def measure(
         needles = np.where(packed.asked[0] >= 0, packed.asked[0], -1 - np.arange(packed.asked.shape[1])).tolist()
         kinds = [KINDS[kind] for kind in packed.kinds[0]]
         for arm, heads in arms.items():
-            with hybrid(model, heads, hidden):
-                right = answered(model, step).tolist()
+            with hybrid(model, heads, hidden), torch.autocast("cpu", torch.bfloat16):
+                logits = answer_logits(model, step)
+            right = right_answers(logits, packed)[0].tolist()
             for kind, needle, is_right in zip(kinds, needles, right, strict=True):
                 asked.setdefault((arm, kind), {}).setdefault((context, needle), []).append(is_right)
     return {
@@ -202,7 +195,7 @@ def choose_arms(ranking: Sequence[HeadId], *, seed: int) -> dict[str, Sequence[H
 
 
 def main() -> None:
-    """Prints a table for each prompt order."""
+    """Prints, for each prompt order, accuracy (needles) and difference to all heads, by arm and kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=deep_weights_path(), help="checkpoint folder")
     parser.add_argument("--contexts", type=int, default=24, help="contexts of 2,000 tokens and more, 64 questions each")

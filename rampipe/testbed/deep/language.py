@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2VLForConditionalGeneration
@@ -126,9 +126,16 @@ def evidence_masses(step: Step, kind: str) -> Float[Tensor, "layer head"] | None
     return torch.stack([mass[:, is_kind].mean(dim=1) for mass in masses])
 
 
+def right_answers(
+    logits: Float[Tensor, "context question 3 word"], packed: Packed
+) -> Bool[np.ndarray, "context question"]:
+    """Which questions have all answer tokens right."""
+    return ((logits.argmax(-1) == packed.targets) | (packed.targets < 0)).all(-1).numpy()
+
+
 def accuracy_by_kind(logits: Float[Tensor, "context question 3 word"], packed: Packed) -> dict[str, float]:
     """Share of questions with all answer tokens right; kinds that were not asked are missing."""
-    right = ((logits.argmax(-1) == packed.targets) | (packed.targets < 0)).all(-1).numpy()
+    right = right_answers(logits, packed)
     asked = [packed.kinds == index for index in range(len(KINDS))]
     return {kind: float(right[mask].mean()) for kind, mask in zip(KINDS, asked, strict=True) if mask.any()}
 
