@@ -66,11 +66,11 @@ STAGES = (
     ),
     Stage(
         name="join",
-        num_steps=240,
+        num_steps=320,
         levels=(7, 7),
         rates=(0.05, 0.004),
         seed=7,
-        more_entries=4,
+        more_entries=10,
         questions_factor=3,
         revisit_frac=0.5,
         rope_base=LONGER_ROPE_BASE,

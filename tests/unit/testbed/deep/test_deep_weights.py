@@ -23,7 +23,7 @@ from rampipe.testbed.deep.samples import generate_deep_samples
 from rampipe.testbed.vocabulary import IMAGE
 from rampipe.types import HeadId, Sample
 
-DIGEST = "97b7c6b65e74"
+DIGEST = "dc0fbd45ab5c"
 """How the SHA-256 of the weights begins in docs/testbed.md."""
 MAX_WEIGHTS_BYTES = 24_000_000
 SHORT = 4
