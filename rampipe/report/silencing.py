@@ -62,7 +62,7 @@ def silencing_section(sources: Sources) -> Silencing:
     panels = fraction_panels(accuracy)
     notes = () if panels else ("No figure: nothing was predicted, or no head was silenced.",)
     missing = [line for line in lines if line.startswith("PARTIAL")]
-    notes = (*sources.partial_note(STAGE), *missing, *notes)
+    notes = (*sources.stage_notes(STAGE), *missing, *notes)
     if len(panels) > MAX_PANELS:
         notes = (
             *notes,

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from rampipe.errors import StorageError
 from rampipe.tables.balance import Balance
+from rampipe.tables.chain import ranking_sha256
 from rampipe.tables.derived import stage_files
 from rampipe.tables.finish import SUCCESS_PATH, read_success, success_content
 from rampipe.tables.parquet import parse
@@ -29,7 +30,7 @@ from rampipe.tables.schema import latest_schema, load_schema
 from rampipe.tables.storage import Storage
 from rampipe.types import HeadId
 
-PAGE_VERSION = 11
+PAGE_VERSION = 12
 """Raised by hand when the page changes, so that pages of older versions are made again."""
 
 STAGES = ("ranking", "examples", "screen", "ablation", "speed", "asked")
@@ -84,13 +85,22 @@ class Sources:
         made_from = self.ranking_from.get("commits_sha256")
         return made_from is not None and made_from != success_content(self.run, self.commits)["commits_sha256"]
 
-    def partial_note(self, stage: str) -> tuple[str, ...]:
-        """A sentence when the tables of a stage were judged before their answers were finished, else nothing."""
+    def stage_notes(self, stage: str) -> list[str]:
+        """Sentences when a stage was judged before its answers were finished, or its heads are of another ranking."""
         _, name, rows = ANSWERS[stage]
-        made_from = self.made_from.get(stage, {})
-        if _at(made_from, name) is None or _at(made_from, rows) is not None:
-            return ()
-        return (f"PARTIAL: the tables of {stage} were judged before every sample was answered. Run its job again.",)
+        made_from, notes = self.made_from.get(stage, {}), list[str]()
+        if _at(made_from, name) is not None and _at(made_from, rows) is None:
+            notes.append(
+                f"PARTIAL: the tables of {stage} were judged before every sample was answered. Run its job again."
+            )
+        arms = self.answers[stage].run.inputs.get("arms", {}) if stage in self.answers else {}
+        current = ranking_sha256(self.run)
+        if current is not None and arms.get("ranking_sha256", current) != current:
+            notes.append(
+                "These heads were chosen from another ranking than the one above: by another metric, of other rows or "
+                "for another share of heads. Run its job again, or rank as then."
+            )
+        return notes
 
     def answers_are_stale(self, stage: str) -> bool:
         """Whether the tables of a stage were judged from other answers than those that are there now."""

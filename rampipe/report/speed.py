@@ -61,7 +61,7 @@ def speed_section(sources: Sources) -> Speed:
         return Speed(MISSING)
     if speed.is_empty():
         return Speed("The table of speed is empty: every arm failed. See the errors of speed/timings.")
-    shown, notes = list[Drawn](), list(sources.partial_note(STAGE))
+    shown, notes = list[Drawn](), sources.stage_notes(STAGE)
     for quantity in QUANTITIES:
         panels = speed_panels(speed, accuracy, quantity)
         if panels:

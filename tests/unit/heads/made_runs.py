@@ -24,7 +24,10 @@ def written_outcomes(parent: Run, outcomes: pl.DataFrame, plan: ArmPlan, *, fold
     results = [_result(part) for part in outcomes.partition_by("sample_id", maintain_order=True)]
     half = len(results) // 2
     units = (Unit(0, "eval.parquet", 0, half), Unit(1, "eval.parquet", half, len(results)))
-    inputs = {"arms": {"plan_sha256": plan.sha256}, "answers": outcomes.hash_rows(seed=0).sum()}
+    inputs = {
+        "arms": {"plan_sha256": plan.sha256, "ranking_sha256": plan.ranking_sha256},
+        "answers": outcomes.hash_rows(seed=0).sum(),
+    }
     spec = RunSpec("model", "made", inputs, units, (), 0, len(plan.arms))
     run = create_run(parent.storage.child(folder), spec, run_id=spec.fingerprint[:12])
     run.storage.publish("plan.json", plan_to_json(plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -50,10 +51,15 @@ def publish_ablation(
     domains: Sequence[str] = ("docs", "films"),
     uncommitted: int = 0,
     idle: frozenset[HeadId] | None = None,
+    ranking_sha256: str | None = None,
 ) -> list[str]:
-    """Publish the answers and the stage, and give the verdict. said: predictions, right and wrong."""
+    """Publish the answers and the stage, and give the verdict.
+
+    said: predictions, right and wrong. ranking_sha256: the ranking that the heads claim to be of, else a made one.
+    """
     means: dict[str, np.ndarray] = {name: random_means(seed=place) for place, name in enumerate(config.scopes)}
     plan = make_plan(made_ranking({"overall": random_means(), **means}), config, kv_heads=4, idle=idle)
+    plan = plan if ranking_sha256 is None else replace(plan, ranking_sha256=ranking_sha256)
     outcomes = made_outcomes(plan, answer, num_controls=20, domains=domains)
     said = {True: "42", False: WRONG} if said is None else said
     words = pl.when("correct").then(pl.lit(said[True])).otherwise(pl.lit(said[False]))

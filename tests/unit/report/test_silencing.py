@@ -18,6 +18,7 @@ from rampipe.report.palette import look
 from rampipe.report.silencing import confidence_of, fraction_panels, silencing_section
 from rampipe.report.sources import read_sources
 from rampipe.report.style import DARK, LIGHT
+from rampipe.tables.chain import ranking_sha256
 from rampipe.tables.run import Run
 from tests.unit.report.made_ablation import (
     CONFIG,
@@ -27,7 +28,7 @@ from tests.unit.report.made_ablation import (
     read_accuracy,
     silent,
 )
-from tests.unit.report.made_run import Shape, make_run
+from tests.unit.report.made_run import Shape, make_run, rank
 from tests.unit.report.reading import Page
 
 
@@ -251,3 +252,11 @@ def test_a_ranking_of_one_domain_on_another_is_a_matrix(run: Run) -> None:
     publish_ablation(run)  # twin
     assert silencing_section(read_sources(run.storage.uri)).transfer_rows == ()
     assert "Only one ranking was tried." in shown(run).text("silencing")
+
+
+def test_heads_of_another_ranking_than_the_pages_own_are_told_apart(run: Run) -> None:
+    rank(run)
+    publish_ablation(run, ranking_sha256=ranking_sha256(run))
+    assert "another ranking" not in shown(run).text("silencing")
+    publish_ablation(run)
+    assert "These heads were chosen from another ranking than the one above" in shown(run).text("silencing")
