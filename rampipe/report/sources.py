@@ -79,6 +79,11 @@ class Sources:
         """Rows of all committed units, `errors.v1`."""
         return self._committed("errors", self.commits.values())
 
+    @cached_property
+    def ranking_id(self) -> str | None:
+        """Identity of the ranking, as plans of arms name it; None without one."""
+        return ranking_sha256(self.run)
+
     @property
     def ranking_is_stale(self) -> bool:
         """Whether the ranking was made from other rows than those that are committed now."""
@@ -94,8 +99,7 @@ class Sources:
                 f"PARTIAL: the tables of {stage} were judged before every sample was answered. Run its job again."
             )
         arms = self.answers[stage].run.inputs.get("arms", {}) if stage in self.answers else {}
-        current = ranking_sha256(self.run)
-        if current is not None and arms.get("ranking_sha256", current) != current:
+        if self.ranking_id is not None and arms.get("ranking_sha256", self.ranking_id) != self.ranking_id:
             notes.append(
                 "These heads were chosen from another ranking than the one above: by another metric, of other rows or "
                 "for another share of heads. Run its job again, or rank as then."
