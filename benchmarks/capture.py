@@ -6,10 +6,12 @@ Text model of Qwen2.5-0.5B's shape with random weights. `whole`: median over rep
 the plain prefill next to it. `metered`: 1 + the time spent on statistics over that of the rest of the same forward,
 which a busy machine disturbs less; with calibrated questions, the whole over its own pass over their context, which is
 shorter than the prompt. `memory`: largest resident size above the loaded model over that of the plain prefill, each arm
-in a process of its own. `calibrated` reads the null question too, from the same context; `ended early` stops with the
-last attention, as a run does. Rivals, which give evidence mass alone: `output_attentions` holds every attention matrix;
-`per-layer hook` reduces one after the other; `eager suffix` reads the context plainly and the question eagerly; `cached
-queries` keeps the question's queries and computes whole softmax rows afterwards.
+in a process of its own. `all statistics`: as a run reads them, for prompts of up to 4,096 tokens after the forward;
+`within the forward`: layer by layer, whatever the length. `calibrated` reads the null question too, from the same
+context; `ended early` stops with the last attention, as a run does. Rivals, which give evidence mass alone:
+`output_attentions` holds every attention matrix; `per-layer hook` reduces one after the other; `eager suffix` reads the
+context plainly and the question eagerly; `cached queries` keeps the question's queries and computes whole softmax rows
+afterwards.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ import capture_setup
 import torch
 import transformers
 from capture_arms import MASSES, Bench, synchronize
-from capture_setup import CLOCKS, build, clock
+from capture_setup import CLOCKS, DTYPES, build, clock
 
 CAPTURES = (
     "all statistics",
-    "deferred",
+    "within the forward",
     MASSES,
     "calibrated",
     "calibrated, ended early",
@@ -52,11 +54,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, nargs="*", default=[1, 2, 4, 8, 16], help="on one context")
     parser.add_argument("--question-rows", type=int, nargs="*", default=[32, 64], help="tokens of each of them")
     parser.add_argument("--questions-tokens", type=int, nargs="*", default=[4096], help="lengths with questions")
-    parser.add_argument("--memory", nargs="*", default=["all statistics", "deferred", MASSES, "calibrated"])
+    parser.add_argument("--memory", nargs="*", default=["all statistics", MASSES, "calibrated"])
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="float32 where bfloat16 is emulated")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -109,6 +112,7 @@ def peak_mib(name: str, bench: Bench, arguments: argparse.Namespace) -> float:
     """Of an arm in a process of its own, whose freed blocks go back at once: else their remains are a quarter of it."""
     options = {"tokens": bench.num_tokens, "rows": bench.num_rows, "layers": arguments.layers}
     options |= {"threads": arguments.threads, "device": arguments.device, "memory-of": name}
+    options["dtype"] = arguments.dtype
     command = [sys.executable, __file__, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
@@ -141,11 +145,14 @@ def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
     capture_setup.clock_name = arguments.clock
-    replica = build(arguments.layers, arguments.device)
+    replica = build(arguments.layers, arguments.device, DTYPES[arguments.dtype])
     if arguments.memory_of:
         print_peak(Bench(replica, arguments.tokens[0], arguments.rows), arguments.memory_of)
         return
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {arguments.threads} threads")
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {arguments.threads} threads, "
+        f"{arguments.dtype}"
+    )
     for num_tokens in arguments.tokens:
         compare(Bench(replica, num_tokens, arguments.rows), arguments)
 

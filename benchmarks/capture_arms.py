@@ -44,8 +44,8 @@ class Bench:
             return bench.observed(int(asked[1]), backend="lse" if name.endswith(MASSES) else "auto")
         return {
             "plain": self.plain,
-            "all statistics": self.captured("dense"),
-            "deferred": self.captured("deferred"),
+            "all statistics": self.captured("auto"),
+            "within the forward": self.captured("dense"),
             MASSES: self.captured("lse"),
             "calibrated": self.observed(1),
             "calibrated, ended early": self.observed(1, to_the_end=False),
@@ -61,7 +61,7 @@ class Bench:
         with torch.inference_mode():
             self.replica.model.base_model(self._ids(), use_cache=True, past_key_values=self._cache())
 
-    def captured(self, backend: str) -> Arm:
+    def captured(self, backend: BackendName) -> Arm:
         """The same prefill, with statistics of every layer: the whole forward runs, as it does without."""
         prompts = [make_trials(self.num_tokens, 1, self.num_rows, calibrate=False)[0].prompt]
         batch = collate(self.replica, prompts)

@@ -21,6 +21,7 @@ NULL_TOKENS = 8
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 clock_name = "wall"
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def clock() -> float:
@@ -28,7 +29,7 @@ def clock() -> float:
     return CLOCKS[clock_name]()
 
 
-def build(num_layers: int, device: str) -> Replica:
+def build(num_layers: int, device: str, dtype: torch.dtype) -> Replica:
     """The language model alone does the work: there are no images."""
     text = {
         "vocab_size": 1024,
@@ -43,7 +44,7 @@ def build(num_layers: int, device: str) -> Replica:
     vision = {"depth": 1, "embed_dim": 32, "hidden_size": 896, "num_heads": 2, "mlp_ratio": 2}
     torch.manual_seed(0)
     config = Qwen2VLConfig(text_config=text, vision_config=vision, attn_implementation="sdpa")
-    model = Qwen2VLForConditionalGeneration(config).to(device, torch.bfloat16).eval()
+    model = Qwen2VLForConditionalGeneration(config).to(device, dtype).eval()
     return Replica(
         model=model,
         tokenizer=SimpleNamespace(pad_token_id=0),

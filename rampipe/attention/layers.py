@@ -6,12 +6,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rampipe.attention.recorder import Recorder
-from rampipe.attention.statistics import LayerStatistics
 from rampipe.errors import ConfigError, ModelError, SampleError
 
 SOFTMAX_LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention")
@@ -50,11 +49,8 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def bad_rows(recorder: Recorder, *, tolerance: float = 1e-4) -> Bool[Tensor, " row"]:
     """Rows that are not finite or whose masses do not sum to 1, in any layer or head: not to be counted."""
-    bad = [
-        (~(_finite(layer) & ((layer.mass.sum(dim=-1) - 1).abs() <= tolerance))).any(dim=0).cpu()
-        for layer in recorder.layers.values()
-    ]
-    return torch.stack(bad).any(dim=0)
+    sums, is_finite = _sums(recorder)
+    return (~(is_finite & ((sums - 1).abs() <= tolerance))).any(dim=1).any(dim=0).cpu()
 
 
 def check_recorded(
@@ -72,29 +68,37 @@ def check_recorded(
             f"{type(model).__name__}: recorded layers {sorted(recorder.layers)}; expected {expected} from its "
             "configuration. Its attention does not go through transformers' registry in all layers."
         )
-    if not bool(bad_rows(recorder, tolerance=tolerance).any()):
+    sums, is_finite = _sums(recorder)
+    off = (sums - 1).abs()
+    bad = ~(is_finite & (off <= tolerance))
+    if not bool(bad.any()):
         return
-    for index, layer in sorted(recorder.layers.items()):
-        finite = _finite(layer)
-        if not bool(finite.all()):
-            head, row = (~finite).nonzero()[0].tolist()
-            raise SampleError(
-                f"row {row}, layer {index}, head {head}: statistics are not finite. The forward produced NaN or "
-                "infinity (try model.dtype='float32'), or the row sees no key at all. Sample skipped.",
-                stage="statistics",
-                code="nonfinite",
-            )
-        off = (layer.mass.sum(dim=-1) - 1).abs()
-        if float(off.max()) > tolerance:
-            head, row = (off > tolerance).nonzero()[0].tolist()
-            raise SampleError(
-                f"row {row}, layer {index}, head {head}: the masses miss 1 by {float(off[head, row]):.2e}; "
-                f"allowed {tolerance:.0e}. A key marked as padding is visible to the row. Sample skipped.",
-                stage="statistics",
-                code="mass_sum",
-            )
+    layer, head, row = bad.nonzero()[0].tolist()
+    if not is_finite[layer, head, row]:
+        raise SampleError(
+            f"row {row}, layer {expected[layer]}, head {head}: statistics are not finite. The forward produced NaN or "
+            "infinity (try model.dtype='float32'), or the row sees no key at all. Sample skipped.",
+            stage="statistics",
+            code="nonfinite",
+        )
+    raise SampleError(
+        f"row {row}, layer {expected[layer]}, head {head}: the masses miss 1 by {float(off[layer, head, row]):.2e}; "
+        f"allowed {tolerance:.0e}. A key marked as padding is visible to the row. Sample skipped.",
+        stage="statistics",
+        code="mass_sum",
+    )
 
 
-def _finite(layer: LayerStatistics) -> Bool[Tensor, "head row"]:
-    numbers = layer.mass.sum(dim=-1) + layer.peak_evidence
-    return (numbers if layer.entropy_nats is None else numbers + layer.entropy_nats).isfinite()
+def _sums(recorder: Recorder) -> tuple[Float[Tensor, "layer head row"], Bool[Tensor, "layer head row"]]:
+    """Sums of the masses over the regions, and whether all statistics are finite; layers in ascending order."""
+    layers = [recorder.layers[layer] for layer in sorted(recorder.layers)]
+    device = layers[0].mass.device  # layers may be on several
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([getattr(layer, name).to(device) for layer in layers])
+
+    sums = stacked("mass").sum(dim=-1)
+    numbers = sums + stacked("peak_evidence")
+    if layers[0].entropy_nats is not None:
+        numbers += stacked("entropy_nats")
+    return sums, numbers.isfinite()
