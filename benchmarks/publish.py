@@ -29,7 +29,15 @@ def machine() -> str:
     found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0))
-    return f"{found[1] if found else platform.machine()}, {cores} cores, {memory_gib:.0f} GiB, {accelerators()}"
+    processor = f"{found[1] if found else platform.machine()} ({bfloat16_units()})"
+    return f"{processor}, {cores} cores, {memory_gib:.0f} GiB, {accelerators()}"
+
+
+def bfloat16_units() -> str:
+    """Whether the processor multiplies bfloat16 itself: else that is many times slower than float32."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    found = [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
+    return " ".join(found) or "no bfloat16 units"
 
 
 def accelerators() -> str:

@@ -1,7 +1,7 @@
 """The deep testbed's claims, measured by the jobs that users run: `python -m jobs.deep_testbed --out runs/deep`.
 
-In both prompt orders: capture and rank, ablate on short and medium contexts, then hybrid attention on long ones, with
-all text kept and without. Finished stages are skipped, so the same command goes on after a stop.
+In both prompt orders: capture and rank on medium contexts, ablate on short and medium ones, then hybrid attention on
+long ones, with all text kept and without. Finished stages are skipped, so the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from rampipe.testbed.domains import DOMAIN_NAMES
 
 CONFIG = Path(__file__).parent / "configs" / "deep_testbed.toml"
 ORDERS: tuple[str, ...] = get_args(PromptConfig.model_fields["order"].annotation)
+METRICS = {"context_first": "ram", "question_first": "ram_last"}
+"""With the question first none of its rows sees the evidence."""
 KINDS = {**dict.fromkeys(DOMAIN_NAMES, "image"), "text": "text", CONTROL: "echo"}
 """What the scopes of an accuracy table are about."""
 SHARES = {"short": 1, "medium": 2, "long": 4}
@@ -43,14 +45,15 @@ EXAMPLES = (
 
 
 def write_needles(folder: Path, *, count: int) -> None:
-    """The ranked split `select`, short contexts with evidence; `train-short`, the text-only control alone, for the
-    screen of the lowest heads; and a split of each size to be judged on. What an interrupted call left is completed.
+    """The ranked split `select`, contexts with evidence; `train-short`, the text-only control alone, for the screen of
+    the lowest heads; and a split of each size to be judged on. What an interrupted call left is completed.
 
+    Ranked on medium contexts: in short ones a head that looks everywhere alike has RAM too.
     Raises DataError when the folder holds more needles than are asked for.
     """
     with_evidence = [task for task in TASKS if task != "echo"]
     write_split(folder, split="train", size="short", count=max(NUM_SCREENED, count), tasks=["echo"])
-    write_split(folder, split="select", size="short", count=count, tasks=with_evidence)
+    write_split(folder, split="select", size="medium", count=count, tasks=with_evidence)
     for size, share in SHARES.items():
         write_split(folder, split="eval", size=size, count=max(1, count // share), tasks=TASKS)
 
@@ -101,9 +104,6 @@ def depth_line(ranking: Ranking) -> str:
 def measure(config: RunConfig, overrides: Sequence[str], file: str) -> None:
     """All stages in one prompt order."""
     outcome = run_capture(config)
-    if config.prompt.order == "context_first":  # else no question row sees the evidence
-        by_question = rank_run(outcome.run_uri, config.rank.model_copy(update={"metric": "ram"}))
-        print(f"{config.prompt.order}, ram: {depth_line(by_question)}")
     ranking = rank_run(outcome.run_uri, config.rank)
     print(f"{config.prompt.order}, {config.rank.metric}: {depth_line(ranking)}", flush=True)
     for size in ("short", "medium"):
@@ -131,7 +131,7 @@ def deep_testbed(arguments: argparse.Namespace) -> int:
     chosen.append(f'data.path="{folder}"')
     write_needles(folder, count=arguments.count)
     for order in arguments.orders:
-        overrides = [*chosen, f'prompt.order="{order}"']
+        overrides = [f'rank.metric="{METRICS[order]}"', *chosen, f'prompt.order="{order}"']
         measure(load_config(file, overrides), overrides, file)
     return 0
 

@@ -71,9 +71,7 @@ def observe(
     with silenced(model, heads):
         for _ in range(num_steps):
             step = draw_step(model, whole, rng=rng, order=order, held_out=True)
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = answer_logits(model, step)
-            right = right_answers(logits, step.packed)
+            right = right_answers(answer_logits(model, step), step.packed)
             for index, kind in enumerate(KINDS):
                 correct[kind].extend(right[step.packed.kinds == index].tolist())
             for kind, found in masses.items():

@@ -158,7 +158,7 @@ def measure(
         needles = np.where(packed.asked[0] >= 0, packed.asked[0], -1 - np.arange(packed.asked.shape[1])).tolist()
         kinds = [KINDS[kind] for kind in packed.kinds[0]]
         for arm, heads in arms.items():
-            with hybrid(model, heads, hidden), torch.autocast("cpu", torch.bfloat16):
+            with hybrid(model, heads, hidden):
                 logits = answer_logits(model, step)
             right = right_answers(logits, packed)[0].tolist()
             for kind, needle, is_right in zip(kinds, needles, right, strict=True):

@@ -19,10 +19,11 @@ from rampipe.testbed.deep.content import Content, draw_content, render_image
 from rampipe.testbed.deep.curriculum import Level
 from rampipe.testbed.deep.layout import ImageLayout, Layout, draw_layout
 from rampipe.testbed.deep.packing import KINDS, Order, Packed, pack
+from rampipe.testbed.deep.words import MOST_WORDS_AFTER_KEY, SUFFIX
 from rampipe.testbed.language import excess_sharpness
 from rampipe.testbed.parts import decoder_layers, language_model, vision_tower
 from rampipe.testbed.vision import cell_features
-from rampipe.testbed.vocabulary import IMAGE, TOKEN_IDS
+from rampipe.testbed.vocabulary import FIRST_KEY_ID, IMAGE, TOKEN_IDS
 
 IMAGE_ID = TOKEN_IDS[IMAGE]
 QUESTION_FIRST_FRAC = 0.5
@@ -82,8 +83,8 @@ def embed(model: Qwen2VLForConditionalGeneration, step: Step) -> Float[Tensor, "
     return embedded.masked_scatter(is_cell[..., None], step.visual.to(embedded.dtype))
 
 
-def answer_logits(model: Qwen2VLForConditionalGeneration, step: Step) -> Float[Tensor, "context question 3 word"]:
-    """Logits of the rows that predict the answers. `step.packed.plan.seen` receives how they looked."""
+def last_hidden(model: Qwen2VLForConditionalGeneration, step: Step) -> Float[Tensor, "context token hidden"]:
+    """What all rows hold after the last block. `step.packed.plan.seen` receives how those of the questions looked."""
     packed = step.packed
     outputs = language_model(model)(
         inputs_embeds=embed(model, step),
@@ -91,7 +92,26 @@ def answer_logits(model: Qwen2VLForConditionalGeneration, step: Step) -> Float[T
         attention_mask={"full_attention": packed.plan},
         use_cache=False,
     )
-    return model.lm_head(outputs.last_hidden_state[:, packed.target_rows]).float()
+    return outputs.last_hidden_state
+
+
+def answer_logits(model: Qwen2VLForConditionalGeneration, step: Step) -> Float[Tensor, "context question 3 word"]:
+    """Logits of the rows that predict the answers."""
+    return model.lm_head(last_hidden(model, step)[:, step.packed.target_rows]).float()
+
+
+def key_loss(
+    model: Qwen2VLForConditionalGeneration, step: Step, hidden: Float[Tensor, "context token hidden"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the answer's first token at the question's key, as if the prompt ended there.
+
+    For questions that follow the context. hidden: what all rows hold after the last block.
+    """
+    packed = step.packed
+    words = packed.target_rows[:, :1] - len(SUFFIX) - torch.arange(MOST_WORDS_AFTER_KEY + 1)
+    is_key = packed.input_ids[:, words] == FIRST_KEY_ID + torch.from_numpy(packed.keys)[..., None]
+    logits = model.lm_head(hidden[:, words][is_key]).float()
+    return functional.cross_entropy(logits, packed.targets[..., 0].flatten())
 
 
 def asking_weights(step: Step) -> list[Float[Tensor, "context head question key"]]:
@@ -152,21 +172,26 @@ def after_fresh_blocks(model: Qwen2VLForConditionalGeneration) -> Generator[list
         handle.remove()
 
 
-def update(
+def update(  # noqa: PLR0913 - what is learnt from, and each term of the loss
     model: Qwen2VLForConditionalGeneration,
     step: Step,
     *,
     optimizers: Sequence[torch.optim.Optimizer],
     price: float,
     binding_rng: np.random.Generator | None = None,
+    asks_key: bool = False,
+    is_half: bool = True,
 ) -> tuple[dict[str, float], Float[Tensor, "layer head"]]:
     """One step of training. price: loss for each unit of excess sharpness. binding_rng: adds the `binding_loss`.
 
+    asks_key: adds the `key_loss` where questions follow the context. is_half: in bfloat16 autocast.
     Returns the accuracy by kind of question (`bound`: of entries), and the heads' sharpness.
     """
-    with torch.autocast("cpu", torch.bfloat16), after_fresh_blocks(model) as hidden:
-        logits = answer_logits(model, step)
-    loss = functional.cross_entropy(logits.flatten(0, 2), step.packed.targets.flatten())
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_half), after_fresh_blocks(model) as hidden:
+        rows = last_hidden(model, step)
+        logits = model.lm_head(rows[:, step.packed.target_rows]).float()
+        at_key = key_loss(model, step, rows) if asks_key and step.order == "context_first" else 0.0
+    loss = functional.cross_entropy(logits.flatten(0, 2), step.packed.targets.flatten()) + at_key
     accuracy = accuracy_by_kind(logits.detach(), step.packed)
     if binding_rng is not None:
         context = hidden[0][:, step.packed.context]

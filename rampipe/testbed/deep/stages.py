@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import Qwen2VLForConditionalGeneration
 
 from rampipe.testbed.deep.architecture import NUM_FRESH_LAYERS, SMALL_ROPE_BASE, set_rope_base
@@ -52,6 +53,12 @@ class Stage:
     """Adds the loss that lets list entries look like items of images: `binding_loss`."""
     head_dropout: bool = False
     """Silences heads that do not look sharply at items, so that no single one of them is needed."""
+    asks_key: bool = False
+    """Adds the loss that asks for the answer's first token at the question's key already: `key_loss`."""
+    is_half: bool = True
+    """In bfloat16 autocast; else in float32."""
+    from_half: bool = False
+    """Begins with the weights of the stage before it rounded to half precision, as a checkpoint has them."""
     price: float = 0.0
     """Loss for a head that looks sharply at items, so that few do."""
 
@@ -137,6 +144,10 @@ def run_stage(
     if path.exists():
         progress.load(path)
         report(f"{stage.name}: on from step {progress.step}")
+    elif stage.from_half:
+        with torch.no_grad():
+            for weight in language_model(model).parameters():
+                weight.copy_(weight.half())
     averages = Averages()
     while progress.step < stage.num_steps:
         train_step(progress, averages, report=report)
@@ -162,6 +173,8 @@ def train_step(progress: Progress, averages: Averages, *, report: Callable[[str]
                 step,
                 optimizers=progress.optimizers,
                 price=stage.price,
+                asks_key=stage.asks_key,
+                is_half=stage.is_half,
                 binding_rng=progress.rng if stage.binding else None,
             )
         if "image" in accuracy:

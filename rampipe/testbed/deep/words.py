@@ -27,6 +27,9 @@ QUESTIONS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Templates by number of words, then by LOOKUP or ECHO: training packs questions of one length side by side."""
 LENGTHS = tuple(QUESTIONS)
+MOST_WORDS_AFTER_KEY = max(
+    len(text.split("{key}")[1].split()) for kinds in QUESTIONS.values() for texts in kinds for text in texts
+)
 
 SUFFIX = (END, ASSISTANT)
 """What the chat template puts between the message and the answer."""

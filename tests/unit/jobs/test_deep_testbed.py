@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.deep_testbed import CONFIG, NUM_SCREENED, SHARES, accuracy_table, base_table, main, write_needles
+from jobs.deep_testbed import CONFIG, METRICS, NUM_SCREENED, SHARES, accuracy_table, base_table, main, write_needles
 from rampipe.config import load_config
 from rampipe.errors import DataError
 from rampipe.heads.verdict.outcomes import CONTROL
@@ -56,10 +56,10 @@ def test_needles_are_drawn_once_in_a_ranked_split_with_evidence_and_one_of_each_
     write_needles(tmp_path, count=1)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     screened = {"train-short-00000.parquet", "train-short-00001.parquet"}
-    assert set(first) == {"select-short-00000.parquet", *screened, *(f"eval-{size}-00000.parquet" for size in SHARES)}
+    assert set(first) == {"select-medium-00000.parquet", *screened, *(f"eval-{size}-00000.parquet" for size in SHARES)}
     control = pl.concat(pl.read_parquet(tmp_path / name) for name in sorted(screened))
     assert (set(control.get_column("domain")), control.height) == ({"echo"}, NUM_SCREENED)
-    ranked = pl.read_parquet(tmp_path / "select-short-00000.parquet")
+    ranked = pl.read_parquet(tmp_path / "select-medium-00000.parquet")
     assert "echo" not in set(ranked.get_column("domain"))
     write_needles(tmp_path, count=1)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == first
@@ -71,14 +71,14 @@ def test_what_an_interrupted_call_left_is_completed_and_more_than_asked_for_is_r
     (tmp_path / "train-short-00001.parquet").unlink()
     write_needles(tmp_path, count=1)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
-    write_deep_samples(tmp_path, split="select", count_per_task=2, seed=0, size="short", tasks=TASKS)
-    with pytest.raises(DataError, match=r"select-short.*--out"):
+    write_deep_samples(tmp_path, split="select", count_per_task=2, seed=0, size="medium", tasks=TASKS)
+    with pytest.raises(DataError, match=r"select-medium.*--out"):
         write_needles(tmp_path, count=1)
 
 
-def test_the_config_ranks_by_the_row_that_answers_and_judges_on_other_samples() -> None:
+def test_the_config_ranks_by_rows_that_see_the_evidence_and_judges_on_other_samples() -> None:
     config = load_config(CONFIG)
-    assert config.rank.metric == "ram_last"
+    assert {config.prompt.order: config.rank.metric, "question_first": "ram_last"} == METRICS
     assert config.ablate.split == "eval-short"
     assert config.speed.split == "eval-long"
     assert config.speed.keep_text

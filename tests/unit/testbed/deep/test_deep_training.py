@@ -18,13 +18,21 @@ from rampipe.testbed.deep.attention import LARGE_ROWS, Plan
 from rampipe.testbed.deep.checkpoint import CHAT_TEMPLATE, save_deep_checkpoint
 from rampipe.testbed.deep.content import draw_content
 from rampipe.testbed.deep.curriculum import LEVELS, Curriculum, Level
-from rampipe.testbed.deep.language import Step, answer_logits, draw_step, evidence_masses, sharpness
+from rampipe.testbed.deep.language import (
+    Step,
+    answer_logits,
+    draw_step,
+    evidence_masses,
+    key_loss,
+    last_hidden,
+    sharpness,
+)
 from rampipe.testbed.deep.layout import ImageLayout, Layout, ListLayout, Size, draw_layout
 from rampipe.testbed.deep.packing import Order, Packed, Sight, pack
 from rampipe.testbed.deep.stages import Stage, run_stage
 from rampipe.testbed.deep.words import TOKEN_IDS
 from rampipe.testbed.parts import decoder_layers, language_model
-from rampipe.testbed.vocabulary import IMAGE
+from rampipe.testbed.vocabulary import FIRST_KEY_ID, IMAGE
 
 ORDERS: tuple[Order, ...] = ("context_first", "question_first")
 LAYOUT: Layout = (ImageLayout((2, 3), (1, 2)), ListLayout(3), ImageLayout((3, 2), (2, 1)))
@@ -153,6 +161,37 @@ def test_packed_questions_are_blind_to_each_other(order: Order) -> None:
         before, after = answer_logits(model, step), answer_logits(model, changed)
     torch.testing.assert_close(before[:, [0, 2]], after[:, [0, 2]])
     assert not torch.allclose(before[:, 1], after[:, 1])
+
+
+def test_the_key_loss_asks_for_the_answer_where_the_question_names_its_key_and_nowhere_else() -> None:
+    model = build_deep_model(weights_path(), seed=0)
+    step = fixed_step("context_first", sees="all", seed=3)
+    packed = step.packed
+    with torch.no_grad():
+        hidden = last_hidden(model, step)
+        words = model.lm_head(hidden).log_softmax(dim=-1)
+        found = key_loss(model, step, hidden)
+    expected: list[torch.Tensor] = []
+    others = torch.ones(hidden.shape[:2], dtype=torch.bool)
+    starts = [packed.context.stop, *(packed.target_rows[:-1, -1] + 1).tolist()]
+    for context, keys in enumerate(packed.keys.tolist()):
+        for question, (key, start) in enumerate(zip(keys, starts, strict=True)):
+            row = start + packed.input_ids[context, start:].tolist().index(FIRST_KEY_ID + key)
+            expected.append(-words[context, row, packed.targets[context, question, 0]])
+            others[context, row] = False
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+    hidden[others] = torch.randn(int(others.sum()), hidden.shape[-1])
+    assert torch.equal(key_loss(model, step, hidden), found)
+
+
+def test_a_stage_can_begin_with_weights_as_a_checkpoint_has_them(tmp_path: Path) -> None:
+    model, rounded = (build_deep_model(weights_path(), seed=0) for _ in range(2))
+    stage = Stage(name="none", num_steps=0, levels=(0, 0), rates=(0.1, 0.1), seed=0)
+    run_stage(model, stage, tmp_path)
+    run_stage(rounded, replace(stage, from_half=True), tmp_path)
+    pairs = list(zip(language_model(model).parameters(), language_model(rounded).parameters(), strict=True))
+    assert all(torch.equal(weight.half().float(), half) for weight, half in pairs)
+    assert any(not torch.equal(weight, half) for weight, half in pairs)
 
 
 def test_targets_are_the_value_of_the_slot_and_masses_are_shares() -> None:

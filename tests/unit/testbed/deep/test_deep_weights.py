@@ -6,6 +6,7 @@ import hashlib
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -17,13 +18,15 @@ from transformers import (
 )
 
 from rampipe.testbed.deep.checkpoint import deep_weights_path
+from rampipe.testbed.deep.curriculum import LEVELS
 from rampipe.testbed.deep.evaluate import ORDERS, Observed, observe, rank_by_mass
+from rampipe.testbed.deep.language import draw_step, key_loss, last_hidden
 from rampipe.testbed.deep.packing import Order
 from rampipe.testbed.deep.samples import generate_deep_samples
 from rampipe.testbed.vocabulary import IMAGE
 from rampipe.types import HeadId, Sample
 
-DIGEST = "dc0fbd45ab5c"
+DIGEST = "6e84ec44469f"
 """How the SHA-256 of the weights begins in docs/testbed.md."""
 MAX_WEIGHTS_BYTES = 24_000_000
 SHORT = 4
@@ -72,6 +75,12 @@ def test_retrieval_sits_outside_the_first_third_in_a_few_heads(base: dict[Order,
         assert all(head.layer >= 3 for head in strongest)
         assert mass[strongest[0].layer, strongest[0].head] > 0.3
         assert mass.median() < 0.03
+
+
+def test_the_question_knows_the_answer_at_its_key(model: Qwen2VLForConditionalGeneration) -> None:
+    step = draw_step(model, LEVELS[SHORT], rng=np.random.default_rng(3), order="context_first", held_out=True)
+    with torch.no_grad():
+        assert key_loss(model, step, last_hidden(model, step)) < 0.5  # a digit at random: 2.3
 
 
 @orders
