@@ -1,6 +1,7 @@
-"""Trains the deep testbed's model, on one CPU thread, stage by stage.
+"""Trains the deep testbed's model, stage by stage, on the CPU.
 
 python -m rampipe.testbed.deep.train --out runs/deep                # all stages; again: goes on where it stopped
+python -m rampipe.testbed.deep.train --out runs/deep --threads 2    # faster; rounds differently than one thread
 """
 
 from __future__ import annotations
@@ -110,20 +111,26 @@ STAGES = (
 )
 
 
-def train_deep(folder: Path, *, stages: tuple[Stage, ...] = STAGES, report: Callable[[str], None] = print) -> str:
+def train_deep(
+    folder: Path,
+    *,
+    stages: tuple[Stage, ...] = STAGES,
+    num_threads: int = 1,
+    report: Callable[[str], None] = print,
+) -> str:
     """Trains from the small testbed's weights; `<folder>/checkpoint` is the model. Returns its weights' SHA-256.
 
     The folder also keeps the state after every stage, from which an interrupted call goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
     try:
         model = build_deep_model(weights_path(), seed=0)
         for stage in stages:
             run_stage(model, stage, folder, report=report)
     finally:
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(before)
     save_deep_checkpoint(model, folder / "checkpoint")
     return hashlib.sha256((folder / "checkpoint" / "model.safetensors").read_bytes()).hexdigest()
 
@@ -132,13 +139,14 @@ def main() -> None:
     """Parses the command line, trains, prints progress with seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the stages' states")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1, which the shipped weights are of)")
     options = parser.parse_args()
     started_s = time.monotonic()
 
     def report(line: str) -> None:
         print(f"{time.monotonic() - started_s:6.0f} s  {line}", flush=True)
 
-    digest = train_deep(options.out, report=report)
+    digest = train_deep(options.out, num_threads=options.threads, report=report)
     report(f"wrote {options.out / 'checkpoint'}, weights sha256 {digest}")
 
 
