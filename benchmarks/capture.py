@@ -111,8 +111,7 @@ def timed(arm, device: torch.device) -> tuple[float, float | None]:
 def peak_mib(name: str, bench: Bench, arguments: argparse.Namespace) -> float:
     """Of an arm in a process of its own, whose freed blocks go back at once: else their remains are a quarter of it."""
     options = {"tokens": bench.num_tokens, "rows": bench.num_rows, "layers": arguments.layers}
-    options |= {"threads": arguments.threads, "device": arguments.device, "memory-of": name}
-    options["dtype"] = arguments.dtype
+    options |= {"threads": arguments.threads, "device": arguments.device, "dtype": arguments.dtype, "memory-of": name}
     command = [sys.executable, __file__, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)

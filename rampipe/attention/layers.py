@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -49,8 +50,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def bad_rows(recorder: Recorder, *, tolerance: float = 1e-4) -> Bool[Tensor, " row"]:
     """Rows that are not finite or whose masses do not sum to 1, in any layer or head: not to be counted."""
-    sums, is_finite = _sums(recorder)
-    return (~(is_finite & ((sums - 1).abs() <= tolerance))).any(dim=1).any(dim=0).cpu()
+    return (_misses(recorder) > tolerance).any(dim=1).any(dim=0).cpu()
 
 
 def check_recorded(
@@ -68,13 +68,13 @@ def check_recorded(
             f"{type(model).__name__}: recorded layers {sorted(recorder.layers)}; expected {expected} from its "
             "configuration. Its attention does not go through transformers' registry in all layers."
         )
-    sums, is_finite = _sums(recorder)
-    off = (sums - 1).abs()
-    bad = ~(is_finite & (off <= tolerance))
-    if not bool(bad.any()):
+    misses = _misses(recorder)
+    is_bad = misses > tolerance
+    if not bool(is_bad.any()):
         return
-    layer, head, row = bad.nonzero()[0].tolist()
-    if not is_finite[layer, head, row]:
+    layer, head, row = is_bad.nonzero()[0].tolist()
+    miss = float(misses[layer, head, row])
+    if math.isinf(miss):
         raise SampleError(
             f"row {row}, layer {expected[layer]}, head {head}: statistics are not finite. The forward produced NaN or "
             "infinity (try model.dtype='float32'), or the row sees no key at all. Sample skipped.",
@@ -82,15 +82,15 @@ def check_recorded(
             code="nonfinite",
         )
     raise SampleError(
-        f"row {row}, layer {expected[layer]}, head {head}: the masses miss 1 by {float(off[layer, head, row]):.2e}; "
-        f"allowed {tolerance:.0e}. A key marked as padding is visible to the row. Sample skipped.",
+        f"row {row}, layer {expected[layer]}, head {head}: the masses miss 1 by {miss:.2e}; allowed "
+        f"{tolerance:.0e}. A key marked as padding is visible to the row. Sample skipped.",
         stage="statistics",
         code="mass_sum",
     )
 
 
-def _sums(recorder: Recorder) -> tuple[Float[Tensor, "layer head row"], Bool[Tensor, "layer head row"]]:
-    """Sums of the masses over the regions, and whether all statistics are finite; layers in ascending order."""
+def _misses(recorder: Recorder) -> Float[Tensor, "layer head row"]:
+    """By how much the masses miss 1, infinity where a statistic is not finite; layers in ascending order."""
     layers = [recorder.layers[layer] for layer in sorted(recorder.layers)]
     device = layers[0].mass.device  # layers may be on several
 
@@ -101,4 +101,4 @@ def _sums(recorder: Recorder) -> tuple[Float[Tensor, "layer head row"], Bool[Ten
     numbers = sums + stacked("peak_evidence")
     if layers[0].entropy_nats is not None:
         numbers += stacked("entropy_nats")
-    return sums, numbers.isfinite()
+    return (sums - 1).abs().masked_fill(~numbers.isfinite(), torch.inf)

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,20 @@ LONG_ROPE_BASE = 1e6
 """That of Qwen2-VL itself."""
 LONGER_ROPE_BASE = 1e7
 """Evidence more than 200 positions away is missed without it: there the third of six pairs has turned half round."""
+
+JOIN = Stage(
+    name="join",
+    num_steps=320,
+    levels=(7, 7),
+    rates=(0.05, 0.004),
+    seed=7,
+    more_entries=10,
+    questions_factor=3,
+    revisit_frac=0.5,
+    rope_base=LONGER_ROPE_BASE,
+    head_dropout=True,
+    by_parts_frac=0.6,
+)
 
 STAGES = (
     Stage(name="hop", num_steps=100, levels=(0, 4), rates=(1.0, 0.73), seed=0, hop_only=True),
@@ -65,19 +80,7 @@ STAGES = (
         rope_base=LONGER_ROPE_BASE,
         head_dropout=True,
     ),
-    Stage(
-        name="join",
-        num_steps=320,
-        levels=(7, 7),
-        rates=(0.05, 0.004),
-        seed=7,
-        more_entries=10,
-        questions_factor=3,
-        revisit_frac=0.5,
-        rope_base=LONGER_ROPE_BASE,
-        head_dropout=True,
-        by_parts_frac=0.6,
-    ),
+    JOIN,
     Stage(
         name="key",
         num_steps=120,
@@ -93,21 +96,7 @@ STAGES = (
         is_half=False,
         from_half=True,
     ),
-    Stage(
-        name="rejoin",
-        num_steps=260,
-        levels=(7, 7),
-        rates=(0.06, 0.003),
-        seed=9,
-        more_entries=10,
-        questions_factor=3,
-        revisit_frac=0.5,
-        rope_base=LONGER_ROPE_BASE,
-        head_dropout=True,
-        by_parts_frac=0.6,
-        asks_key=True,
-        is_half=False,
-    ),
+    replace(JOIN, name="rejoin", num_steps=260, rates=(0.06, 0.003), seed=9, asks_key=True, is_half=False),
 )
 
 
@@ -141,6 +130,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and of the stages' states")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1, which the shipped weights are of)")
     options = parser.parse_args()
+    if options.threads < 1:
+        parser.error(f"--threads {options.threads}; allowed: 1 or more")
     started_s = time.monotonic()
 
     def report(line: str) -> None:
