@@ -107,22 +107,25 @@ def _sorted_rows(rows: Rows, wanted: Wanted) -> tuple[Int64[np.ndarray, " sample
 def _block(samples: Int64[np.ndarray, " sample"], table: pa.Table, wanted: Wanted) -> Block:
     shape = (len(samples), len(wanted.heads))
     column = _value(samples, table, wanted)
-    defined = None if column.null_count() == 0 else column.is_not_null().to_numpy().reshape(shape)
-    values = (column if defined is None else column.fill_null(0.0)).to_numpy().reshape(shape)
+    defined = None
+    if column.null_count:
+        defined = column.is_valid().to_numpy(zero_copy_only=False).reshape(shape)
+        column = column.fill_null(0.0)
+    values = column.to_numpy().reshape(shape)
     _check_values(samples, values, wanted)
     elsewhere = _elsewhere(samples, table, defined, wanted) if wanted.elsewhere else None
     return Block(samples, rounded(values, wanted.step), defined, elsewhere)
 
 
-def _value(samples: Int64[np.ndarray, " sample"], table: pa.Table, wanted: Wanted) -> pl.Series:
+def _value(samples: Int64[np.ndarray, " sample"], table: pa.Table, wanted: Wanted) -> pa.Array:
     """The metric of each row. One that is a column as it stands is not copied to float64: later sums are."""
     if wanted.column is not None:
-        return pl.Series(table.column(wanted.column))
+        return table.column(wanted.column).combine_chunks()
     frame = pl.DataFrame(table.drop_columns("sample_id"))
     for name in wanted.metric.COUNTS:
         of_sample = wanted.samples.get_column(name).gather(samples.tolist()).to_numpy()
         frame = frame.with_columns(pl.Series(name, np.repeat(of_sample, len(wanted.heads))))
-    return frame.select(wanted.metric.expression().alias("value")).get_column("value")
+    return frame.select(wanted.metric.expression().alias("value")).get_column("value").to_arrow()
 
 
 def _elsewhere(

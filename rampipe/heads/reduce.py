@@ -44,16 +44,16 @@ def reduce_metric(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric, 
 
 def sum_parts(parts: Sequence[Part], wanted: Wanted, *, num_threads: int = NUM_THREADS) -> PartialSums:
     """The sums of these parts; those of others are put beside them by `merge`. Raises what `reduce_metric` raises."""
-    sums, adding = PartialSums.zero(wanted), Lock()
+    sums, adding, rest = PartialSums.zero(wanted), Lock(), iter(parts)
 
-    def add(part: Part) -> None:
-        block = read_block(part, wanted)
-        with adding:  # by the thread that has the values in its cache
-            sums.add(block)
+    def add_rest(_: int) -> None:
+        for part in rest:  # shared: a thread takes the next part itself, so nobody is woken to hand it out
+            block = read_block(part, wanted)
+            with adding:  # by the thread that has the values in its cache
+                sums.add(block)
 
     with ThreadPoolExecutor(num_threads) as readers:
-        for _ in readers.map(add, parts):
-            pass
+        list(readers.map(add_rest, range(num_threads)))
     return sums
 
 

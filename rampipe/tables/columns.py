@@ -33,7 +33,8 @@ class OpenTable:
         Files that give the same bytes hold the same values in these columns. Raises StorageError when they end early.
         """
         metadata, found = self.file.metadata, list[bytes]()
-        places = [metadata.schema.names.index(name) for name in columns]
+        names = metadata.schema.names
+        places = [names.index(name) for name in columns]
         with _naming_damage(self.name):
             for group in range(metadata.num_row_groups):
                 for place in places:
@@ -73,7 +74,7 @@ class CommittedTable:
                     source,
                     page_checksum_verification=True,
                     read_dictionary=self.schema.texts,
-                    pre_buffer=not isinstance(source, pa.MemoryMappedFile),  # memory needs no thread that fetches
+                    pre_buffer=not isinstance(source, pa.OSFile),  # a local file needs no thread that fetches
                 )
             except KeyError:  # a column of text is not there
                 found = pq.read_metadata(source).schema.to_arrow_schema()
