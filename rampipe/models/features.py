@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -40,6 +41,10 @@ class VisualFeatures:
     parts: tuple[VisualPart, ...]
     sizes: tuple[tuple[int, int], ...]
     """(width, height) of each of `Sample.images`, shown or not."""
+    token_boxes: Float64[np.ndarray, "visual 4"]
+    """Those of all parts."""
+    token_frames: Int64[np.ndarray, "visual frame"]
+    """Those of all parts, as wide as the token that shows the most frames."""
 
 
 def process_images(replica: Replica, sample: Sample, images: Sequence[Image.Image]) -> VisualFeatures:
@@ -50,7 +55,7 @@ def process_images(replica: Replica, sample: Sample, images: Sequence[Image.Imag
     sizes = tuple((image.width, image.height) for image in images)
     shown = [(part.kind, _indices(sample, part, len(images))) for part in sample.context if part.kind != "text"]
     if not shown:
-        return VisualFeatures({}, (), sizes)
+        return VisualFeatures({}, (), sizes, *_join_parts(()))
     family, video, vision = as_vision(replica.family), as_video(replica.family), replica.vision
     if vision is None or family is None:
         message = "the context shows an image, and the model reads text only. Use a model with vision"
@@ -68,7 +73,7 @@ def process_images(replica: Replica, sample: Sample, images: Sequence[Image.Imag
         raise _error(sample, f"the image processor refuses an image ({reason})", "image_unsupported") from error
     waiting = {"image": iter(still_parts), "video": iter(clip_parts)}
     parts = tuple(next(waiting[kind]) for kind, _ in shown)
-    return VisualFeatures({**still_tensors, **clip_tensors}, parts, sizes)
+    return VisualFeatures({**still_tensors, **clip_tensors}, parts, sizes, *_join_parts(parts))
 
 
 def _show_images(
@@ -103,6 +108,20 @@ def _show_videos(
         of_sample = torch.tensor(indices)[frames.clamp(min=0)].masked_fill(frames < 0, -1)
         parts.append(VisualPart(placeholder, text, boxes, of_sample))
     return tensors, parts
+
+
+def _join_parts(
+    parts: Sequence[VisualPart],
+) -> tuple[Float64[np.ndarray, "visual 4"], Int64[np.ndarray, "visual frame"]]:
+    """Boxes and frames of all visual tokens."""
+    width = max((part.frames.shape[1] for part in parts), default=1)
+    frames = [np.full((len(part.frames), width), -1, dtype=np.int64) for part in parts]
+    for joined, part in zip(frames, parts, strict=True):
+        joined[:, : part.frames.shape[1]] = part.frames.numpy()
+    return (
+        np.concatenate([np.zeros((0, 4)), *(part.boxes.numpy() for part in parts)]),
+        np.concatenate([np.zeros((0, width), dtype=np.int64), *frames]),
+    )
 
 
 def _indices(sample: Sample, part: ContextPart, num_images: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,8 +20,9 @@ def grid_boxes(
     size: (width, height) of the image. region: the part of it that the grid covers, all of it when None.
     """
     left, top, right, bottom = region or (0.0, 0.0, *size)
-    y = top + torch.arange(num_rows + 1, dtype=torch.float64) * (bottom - top) / num_rows
-    x = left + torch.arange(num_columns + 1, dtype=torch.float64) * (right - left) / num_columns
-    y0, x0 = torch.meshgrid(y[:-1], x[:-1], indexing="ij")
-    y1, x1 = torch.meshgrid(y[1:], x[1:], indexing="ij")
-    return torch.stack([x0, y0, x1, y1], dim=-1).reshape(-1, 4)
+    x = left + np.arange(num_columns + 1) * (right - left) / num_columns
+    y = top + np.arange(num_rows + 1) * (bottom - top) / num_rows
+    boxes = np.empty((num_rows, num_columns, 4))
+    boxes[:, :, 0], boxes[:, :, 2] = x[:-1], x[1:]
+    boxes[:, :, 1], boxes[:, :, 3] = y[:-1, None], y[1:, None]
+    return torch.from_numpy(boxes.reshape(-1, 4))

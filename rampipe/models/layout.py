@@ -1,4 +1,8 @@
-"""A sample to token ids, with the place of every part of the message among them."""
+"""A sample to token ids, with the place of every part of the message among them.
+
+In numpy: torch lets go of the interpreter in every call, however small, and takes it back, which a forward in another
+thread has to wait for.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
 
 from rampipe.errors import ModelError, SampleError
 from rampipe.models.features import VisualFeatures
@@ -23,8 +26,8 @@ Order = Literal["context_first", "question_first"]
 class Layout:
     """The tokens of one prompt, and where everything lies among them."""
 
-    input_ids: Int[Tensor, " token"]
-    offsets: Int[Tensor, "token 2"]
+    input_ids: Int64[np.ndarray, " token"]
+    offsets: Int64[np.ndarray, "token 2"]
     """Characters of the prompt's text that each token covers, half open; (0, 0) for tokens of the answer."""
     num_prompt_tokens: int
     question: slice
@@ -33,10 +36,10 @@ class Layout:
     """Characters of the prompt's text that each part of the context takes."""
     trimmed: tuple[int, ...]
     """Characters that the chat template cut from the start of each part of the context."""
-    visual_positions: Int[Tensor, " visual"]
-    token_boxes: Float[Tensor, "visual 4"]
+    visual_positions: Int64[np.ndarray, " visual"]
+    token_boxes: Float64[np.ndarray, "visual 4"]
     """(x0, y0, x1, y1) of each visual token, in pixels of the stored image; NaN for a token without a place."""
-    token_frames: Int[Tensor, "visual frame"]
+    token_frames: Int64[np.ndarray, "visual frame"]
     """Index into `Sample.images` of what each visual token shows: one image, or frames of a video; else -1."""
     image_sizes: tuple[tuple[int, int], ...]
     """(width, height) of each of `Sample.images`."""
@@ -44,14 +47,14 @@ class Layout:
     """`question_merged`: the question's first token also holds characters before it, so the null prompt's context
     differs there. A line break at the end of the context avoids it."""
 
-    def tokens_of(self, start: int, stop: int) -> Bool[Tensor, " token"]:
+    def tokens_of(self, start: int, stop: int) -> Bool[np.ndarray, " token"]:
         """Tokens that overlap characters start to stop of the prompt's text."""
         return overlapping(self.offsets, (start, stop))
 
 
-def overlapping(offsets: Int[Tensor, "token 2"], span: Span) -> Bool[Tensor, " token"]:
+def overlapping(offsets: Int64[np.ndarray, "token 2"], span: Span) -> Bool[np.ndarray, " token"]:
     """Tokens that overlap a span of characters. Several tokens of one character (byte-level) all do."""
-    starts, stops = offsets.unbind(dim=1)
+    starts, stops = offsets.T
     return (starts < span[1]) & (stops > span[0]) & (stops > starts)
 
 
@@ -87,64 +90,54 @@ def lay_out(
     spans = rendered.spans[of_context]
     visual_spans = [span for span, part in zip(spans, context, strict=True) if part.placeholder]
     positions = _visual_positions(replica, prompt_ids, offsets, spans=visual_spans, features=features)
-    boxes, frames = _join_parts(features)
     asked_span = rendered.spans[0 if is_first else -1]
-    question_tokens = overlapping(offsets, asked_span).nonzero().flatten().tolist()
+    question_tokens = np.flatnonzero(overlapping(offsets, asked_span)).tolist()
     if not question_tokens:
         raise _error(sample, "the question has no tokens. Ask something", "question_empty")
     return Layout(
-        input_ids=torch.cat([prompt_ids, answer_ids]),
-        offsets=torch.cat([offsets, offsets.new_zeros(len(answer_ids), 2)]),
+        input_ids=np.concatenate([prompt_ids, answer_ids]),
+        offsets=np.concatenate([offsets, np.zeros((len(answer_ids), 2), dtype=np.int64)]),
         num_prompt_tokens=len(prompt_ids),
         question=slice(question_tokens[0], question_tokens[-1] + 1),
         context_spans=spans,
         trimmed=rendered.trimmed[of_context],
         visual_positions=positions,
-        token_boxes=boxes,
-        token_frames=frames,
+        token_boxes=features.token_boxes,
+        token_frames=features.token_frames,
         image_sizes=features.sizes,
         flags=("question_merged",) if int(offsets[question_tokens[0], 0]) < asked_span[0] else (),
     )
 
 
-def _tokenise(replica: Replica, text: str, *, is_prompt: bool) -> tuple[Int[Tensor, " token"], Int[Tensor, "token 2"]]:
+def _tokenise(
+    replica: Replica, text: str, *, is_prompt: bool
+) -> tuple[Int64[np.ndarray, " token"], Int64[np.ndarray, "token 2"]]:
     """Ids and characters. As processors do, and tokenizers do not, a prompt gets the start token if it has none."""
     tokenizer = replica.tokenizer
     is_bare = is_prompt and replica.vision is not None and not text.startswith(tokenizer.bos_token or "\0")
     encoding = tokenizer(text, add_special_tokens=is_bare, return_offsets_mapping=True, verbose=False)
-    offsets = torch.tensor(encoding["offset_mapping"], dtype=torch.int64).reshape(-1, 2)
-    return torch.tensor(encoding["input_ids"], dtype=torch.int64), offsets
+    offsets = np.array(encoding["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    return np.array(encoding["input_ids"], dtype=np.int64), offsets
 
 
 def _visual_positions(
     replica: Replica,
-    prompt_ids: Int[Tensor, " token"],
-    offsets: Int[Tensor, "token 2"],
+    prompt_ids: Int64[np.ndarray, " token"],
+    offsets: Int64[np.ndarray, "token 2"],
     *,
     spans: Sequence[Span],
     features: VisualFeatures,
-) -> Int[Tensor, " visual"]:
+) -> Int64[np.ndarray, " visual"]:
     """Positions of all visual tokens, part after part in the order of the context."""
-    is_visual = torch.isin(prompt_ids, torch.tensor(replica.visual_token_ids, dtype=torch.int64))
-    found = [(is_visual & overlapping(offsets, span)).nonzero().flatten() for span in spans]
+    is_visual = (prompt_ids[:, None] == np.array(replica.visual_token_ids, dtype=np.int64)).any(axis=1)
+    found = [np.flatnonzero(is_visual & overlapping(offsets, span)) for span in spans]
     counts, expected = [len(positions) for positions in found], [len(part.boxes) for part in features.parts]
     if counts != expected or sum(counts) != int(is_visual.sum()):
         raise ModelError(
             f"the tokenizer makes {counts} visual tokens for images and videos of {expected}, and "
             f"{int(is_visual.sum())} in all. Pass a checkpoint whose tokenizer, template and processor belong together."
         )
-    return torch.cat([torch.zeros(0, dtype=torch.int64), *found])
-
-
-def _join_parts(features: VisualFeatures) -> tuple[Float[Tensor, "visual 4"], Int[Tensor, "visual frame"]]:
-    """Boxes and frames of all visual tokens; as wide as the token that shows the most frames."""
-    boxes = torch.cat([torch.zeros(0, 4, dtype=torch.float64), *(part.boxes for part in features.parts)])
-    width = max((part.frames.shape[1] for part in features.parts), default=1)
-    empty = torch.zeros(0, width, dtype=torch.int64)
-    frames = [
-        torch.nn.functional.pad(part.frames, (0, width - part.frames.shape[1]), value=-1) for part in features.parts
-    ]
-    return boxes, torch.cat([empty, *frames])
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
 
 
 def _check_texts(replica: Replica, sample: Sample, *, question: str, answer: str | None) -> None:

@@ -100,18 +100,19 @@ def encode(  # noqa: PLR0913 - a sample, its images, two texts and two sections 
     asked = sample.question if question is None else question
     layout = lay_out(replica, sample, features, question=asked, answer=answer, order=order)
     found = locate_evidence(sample, layout, evidence)
+    input_ids = torch.from_numpy(layout.input_ids)
     return Prompt(
         sample_id=sample.sample_id,
-        input_ids=layout.input_ids,
-        regions=partition(layout, found),
-        piece_tokens=found.piece_tokens,
-        inputs=_token_inputs(replica, layout.input_ids),
+        input_ids=input_ids,
+        regions=torch.from_numpy(partition(layout, found)),
+        piece_tokens=torch.from_numpy(found.piece_tokens),
+        inputs=_token_inputs(replica, input_ids),
         images=features.tensors,
         question=layout.question,
         num_prompt_tokens=layout.num_prompt_tokens,
-        visual_positions=layout.visual_positions,
-        token_boxes=layout.token_boxes,
-        token_frames=layout.token_frames,
+        visual_positions=torch.from_numpy(layout.visual_positions),
+        token_boxes=torch.from_numpy(layout.token_boxes),
+        token_frames=torch.from_numpy(layout.token_frames),
         flags=tuple(sorted((*found.flags, *layout.flags))),
     )
 

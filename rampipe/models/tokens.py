@@ -1,4 +1,4 @@
-"""Evidence to tokens, and the partition of a prompt's tokens into regions."""
+"""Evidence to tokens, and the partition of a prompt's tokens into regions. In numpy, as `layout` is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Float, Int, Int8
-from torch import Tensor
+import numpy as np
+from jaxtyping import Bool, Float, Int8, Int64
 
 from rampipe.config import EvidenceConfig
 from rampipe.errors import SampleError
@@ -24,8 +23,8 @@ ROUNDING_FRAC = 1e-6
 class EvidenceTokens:
     """The evidence of one prompt in tokens."""
 
-    mask: Bool[Tensor, " token"]
-    piece_tokens: Int[Tensor, " token"]
+    mask: Bool[np.ndarray, " token"]
+    piece_tokens: Int64[np.ndarray, " token"]
     """For each evidence token, how many tokens the smallest piece of evidence has that holds it; 0 elsewhere."""
     images: frozenset[int]
     """Images that hold evidence."""
@@ -41,8 +40,8 @@ def locate_evidence(sample: Sample, layout: Layout, config: EvidenceConfig) -> E
     Raises SampleError (stage regions): evidence_outside when a piece lies nowhere in the context, evidence_too_small
     when tokens are touched but none is covered by `min_overlap`.
     """
-    mask = torch.zeros(len(layout.input_ids), dtype=torch.bool)
-    piece_tokens = torch.zeros(len(layout.input_ids), dtype=torch.int64)
+    mask = np.zeros(len(layout.input_ids), dtype=np.bool_)
+    piece_tokens = np.zeros(len(layout.input_ids), dtype=np.int64)
     images: set[int] = set()
     flags = set[str]() if sample.evidence else {"no_evidence"}
     for index, evidence in enumerate(sample.evidence):
@@ -62,25 +61,26 @@ def locate_evidence(sample: Sample, layout: Layout, config: EvidenceConfig) -> E
     return EvidenceTokens(mask, piece_tokens, frozenset(images), tuple(sorted(flags)))
 
 
-def overlap_frac(boxes: Float[Tensor, "visual 4"], box: Box) -> Float[Tensor, " visual"]:
+def overlap_frac(boxes: Float[np.ndarray, "visual 4"], box: Box) -> Float[np.ndarray, " visual"]:
     """Share of the area of each token's box that lies in `box`: 0 to 1; 0 for a token without a place (NaN)."""
-    x0, y0, x1, y1 = boxes.unbind(dim=-1)
-    width = (x1.clamp(max=box[2]) - x0.clamp(min=box[0])).clamp(min=0)
-    height = (y1.clamp(max=box[3]) - y0.clamp(min=box[1])).clamp(min=0)
-    return (width * height / ((x1 - x0) * (y1 - y0))).nan_to_num(nan=0.0)
+    x0, y0, x1, y1 = boxes.T
+    width = np.maximum(np.minimum(x1, box[2]) - np.maximum(x0, box[0]), 0.0)
+    height = np.maximum(np.minimum(y1, box[3]) - np.maximum(y0, box[1]), 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a box without area
+        return np.nan_to_num(width * height / ((x1 - x0) * (y1 - y0)), nan=0.0)
 
 
-def partition(layout: Layout, evidence: EvidenceTokens) -> Int8[Tensor, " token"]:
+def partition(layout: Layout, evidence: EvidenceTokens) -> Int8[np.ndarray, " token"]:
     """The region of every token, as an index into `REGIONS`.
 
     Where several fit, the first of this order: evidence, sink (the first 4 tokens, whatever they are), answer,
     evidence_image_rest and other_visual, question, other_text.
     """
-    regions = torch.full((len(layout.input_ids),), _index("other_text"), dtype=torch.int8)
+    regions = np.full(len(layout.input_ids), _index("other_text"), dtype=np.int8)
     regions[layout.question] = _index("question")
-    holds_evidence = torch.isin(layout.token_frames, torch.tensor(sorted(evidence.images), dtype=torch.int64))
+    of_image = layout.token_frames[:, :, None] == np.array(sorted(evidence.images), dtype=np.int64)
     regions[layout.visual_positions] = _index("other_visual")
-    regions[layout.visual_positions[holds_evidence.any(dim=1)]] = _index("evidence_image_rest")
+    regions[layout.visual_positions[of_image.any(axis=(1, 2))]] = _index("evidence_image_rest")
     regions[layout.num_prompt_tokens :] = _index("answer")
     regions[:NUM_SINK_TOKENS] = _index("sink")
     regions[evidence.mask] = _index("evidence")
@@ -93,10 +93,10 @@ def _index(region: Region) -> int:
 
 def _visual_tokens(
     layout: Layout, evidence: Evidence, config: EvidenceConfig, *, name: str
-) -> tuple[Bool[Tensor, " token"], bool]:
+) -> tuple[Bool[np.ndarray, " token"], bool]:
     """Tokens of a box or of a whole image, and whether the box was clipped."""
     image = -1 if evidence.image is None else evidence.image
-    of_image = (layout.token_frames == image).any(dim=1) & (image >= 0)
+    of_image = (layout.token_frames == image).any(axis=1) & (image >= 0)
     if not bool(of_image.any()):
         raise _outside(
             f"{name} is in image {evidence.image}, which the context does not show. Name an image of the context."
@@ -124,8 +124,8 @@ def _visual_tokens(
     return _select(layout, is_chosen), is_clipped
 
 
-def _select(layout: Layout, is_chosen: Bool[Tensor, " visual"]) -> Bool[Tensor, " token"]:
-    mask = torch.zeros(len(layout.input_ids), dtype=torch.bool)
+def _select(layout: Layout, is_chosen: Bool[np.ndarray, " visual"]) -> Bool[np.ndarray, " token"]:
+    mask = np.zeros(len(layout.input_ids), dtype=np.bool_)
     mask[layout.visual_positions[is_chosen]] = True
     return mask
 
@@ -146,7 +146,7 @@ def _clip(box: Sequence[float] | None, size: tuple[int, int], *, name: str) -> t
 
 def _text_tokens(
     sample: Sample, layout: Layout, evidence: Evidence, *, name: str
-) -> tuple[Bool[Tensor, " token"], bool]:
+) -> tuple[Bool[np.ndarray, " token"], bool]:
     """Tokens that overlap the characters of a text part, and whether the span was clipped."""
     part, start, stop = evidence.part, evidence.start, evidence.stop
     if part is None or not 0 <= part < len(sample.context) or sample.context[part].kind != "text":
