@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from rampipe.attention.call import AttentionCall
@@ -13,7 +14,7 @@ from rampipe.types import REGIONS
 _PLACES = [*range(len(REGIONS)), PADDING_SLOT]
 """Slots in the order in which their keys lie: evidence first, and last what a causal mask hides from some rows."""
 _PLACES.sort(key=lambda slot: (slot == PADDING_SLOT, slot < PADDING_SLOT and REGIONS[slot] in ("question", "answer")))
-
+_PLACE_OF_SLOT = np.argsort(_PLACES)
 
 MASKS_KNOWN = 4
 """Kinds of mask whose layout is remembered: models have one or two; some make a new mask in every layer."""
@@ -41,26 +42,25 @@ def _lay_out(call: AttentionCall, sample: SampleRows) -> KeyLayout:
     first = _first_doubtful_key(call, sample)
     doubtful = torch.arange(first, num_keys, device=device)
     bias = row_bias(call, sample.batch, position=sample.position.to(device), key=doubtful)
-    is_seen, is_biased = torch.ones(num_keys, dtype=torch.bool), torch.zeros(num_keys, dtype=torch.bool)
-    least, most = bias.flatten(0, 1).aminmax(dim=0)
-    is_seen[first:] = (most > HIDDEN / 2).cpu()
-    is_biased[first:] = ((least != 0) | (most != 0)).cpu()
-    is_seen[0] |= not bool(is_seen.any())  # rows that see nothing are reported, not left out
-    slots = sample.regions[len(sample.regions) - num_keys :].long()
-    slots = torch.where(slots < 0, PADDING_SLOT, slots)
-    place = torch.tensor(_PLACES).argsort()[slots].masked_fill(~is_seen, len(_PLACES))
-    order = place.argsort(stable=True)[: int(is_seen.sum())]
-    stops = torch.bincount(place[is_seen], minlength=len(_PLACES)).cumsum(0).tolist()
+    is_seen, is_biased = np.ones(num_keys, dtype=np.bool_), np.zeros(num_keys, dtype=np.bool_)
+    least, most = torch.stack(bias.flatten(0, 1).aminmax(dim=0)).cpu().numpy()
+    is_seen[first:] = most > HIDDEN / 2
+    is_biased[first:] = (least != 0) | (most != 0)
+    is_seen[0] |= not is_seen.any()  # rows that see nothing are reported, not left out
+    slots = sample.regions[len(sample.regions) - num_keys :].numpy()
+    place = np.where(is_seen, _PLACE_OF_SLOT[np.where(slots < 0, PADDING_SLOT, slots)], len(_PLACES))
+    order = np.argsort(place, kind="stable")[: is_seen.sum()]
+    stops = np.bincount(place[order], minlength=len(_PLACES)).cumsum().tolist()
     spans = [Span(slot, start, stop) for slot, start, stop in zip(_PLACES, [0, *stops], stops, strict=False)]
-    biased = is_biased[order].nonzero().flatten().tolist()
-    start = biased[0] if biased else len(order)
+    biased = np.flatnonzero(is_biased[order])
+    start = int(biased[0]) if len(biased) else len(order)
     ordered_bias = None
-    if biased:
-        chosen = order[start:]
-        ordered_bias = bias[..., (chosen - first).clamp_(min=0).to(device)]
-        ordered_bias.masked_fill_((chosen < first).to(device), 0)
+    if len(biased):
+        chosen = order[start:] - first
+        ordered_bias = bias[..., torch.from_numpy(np.maximum(chosen, 0)).to(device)]
+        ordered_bias.masked_fill_(torch.from_numpy(chosen < 0).to(device), 0)
     return KeyLayout(
-        order=order.to(device),
+        order=torch.from_numpy(order).to(device),
         spans=tuple(span for span in spans if span.stop > span.start),
         bias=ordered_bias,
         bias_start=start,

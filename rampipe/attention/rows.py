@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8, Int64
 from torch import Tensor
 
 from rampipe.errors import SampleError
@@ -92,10 +93,11 @@ def group_rows(
     sequences: for each batch index of `rows` and `regions`, the sequence of the forward that it reads; by default its
     own. Several may read one sequence, each with regions of its own.
     """
-    batch, position, regions = rows.batch.cpu(), rows.position.cpu(), regions.cpu()
-    if len(batch) == 0 or bool(((batch < 0) | (batch >= len(regions)) | (position < 0)).any()):
+    batch, position, regions = rows.batch.cpu().numpy(), rows.position.cpu().numpy(), regions.cpu()
+    present = np.unique(batch).tolist()
+    if len(batch) == 0 or ((batch < 0) | (batch >= len(regions)) | (position < 0)).any():
         raise SampleError(
-            f"query rows: {len(batch)} rows with batch indices {batch.unique().tolist()}; allowed: at least one row, "
+            f"query rows: {len(batch)} rows with batch indices {present}; allowed: at least one row, "
             f"batch 0 to {len(regions) - 1}, position from 0. Select rows of the prompts in the batch.",
             stage="statistics",
             code="rows_out_of_range",
@@ -107,12 +109,12 @@ def group_rows(
             stage="statistics",
             code="regions_out_of_range",
         )
-    chosen = {index: (batch == index).nonzero().flatten() for index in batch.unique().tolist()}
+    chosen = {index: np.flatnonzero(batch == index) for index in present}
     return [
         SampleRows(
             batch=index if sequences is None else sequences[index],
-            row=selected.to(device),
-            position=position[selected].to(device),
+            row=torch.from_numpy(selected).to(device),
+            position=torch.from_numpy(position[selected]).to(device),
             last_position=int(position[selected].max()),
             regions=regions[index],
             run=_run(position[selected]),
@@ -122,6 +124,6 @@ def group_rows(
     ]
 
 
-def _run(position: Int[Tensor, " row"]) -> slice | None:
-    first, is_run = int(position[0]), bool((position.diff() == 1).all())
+def _run(position: Int64[np.ndarray, " row"]) -> slice | None:
+    first, is_run = int(position[0]), (np.diff(position) == 1).all()
     return slice(first, first + len(position)) if is_run else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -37,10 +35,10 @@ class LayerStatistics:
     evidence_index: Int[Tensor, "head row"] | None = None
     mass_evidence_top: Float[Tensor, "head row"] | None = None
 
-    def of_heads(self, heads: slice) -> LayerStatistics:
-        """Those of some heads."""
+    def at(self, heads: slice, rows: Int[Tensor, " row"] | slice = slice(None)) -> LayerStatistics:
+        """Those of some heads and rows."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        values = {name: None if value is None else value[heads] for name, value in values.items()}
+        values = {name: None if value is None else value[heads, rows] for name, value in values.items()}
         return LayerStatistics(**values)
 
 
@@ -67,6 +65,11 @@ class RowRead:
         """Query heads."""
         return self.query.shape[0] * self.query.shape[1]
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the sample."""
+        return self.query.shape[2]
+
 
 def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
     """Raises SampleError when a row or the keys lie outside of this call."""
@@ -85,16 +88,3 @@ def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
         sinks=call.sinks,
         log_total=None if call.log_total is None else call.log_total[sample.batch][:, at],
     )
-
-
-def in_order_of_rows(samples: Sequence[SampleRows], parts: Sequence[LayerStatistics]) -> LayerStatistics:
-    """One layer's statistics of all samples, rows in the order of `QueryRows`."""
-    if len(samples) == 1:
-        return parts[0]
-    inverse = torch.cat([sample.row for sample in samples]).argsort().to(parts[0].mass.device)
-
-    def joined(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else torch.cat(values, dim=1)[:, inverse]
-
-    return LayerStatistics(**{field.name: joined(field.name) for field in fields(LayerStatistics)})

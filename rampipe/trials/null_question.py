@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int
-from torch import Tensor
+from jaxtyping import Bool, Float32, Int64
 
 from rampipe.errors import SampleError
 from rampipe.models.prompts import Prompt
@@ -22,7 +21,7 @@ from rampipe.types import REGIONS
 
 NO_EVIDENCE = REGIONS.index("answer")
 """Of keys that are nobody's evidence: those that a causal mask hides lie last among its keys."""
-CLASSES = torch.tensor([index for index in range(REGIONS.index("learned_sink")) if index != NO_EVIDENCE])
+CLASSES = [index for index in range(REGIONS.index("learned_sink")) if index != NO_EVIDENCE]
 """Of keys that are the evidence of the same trials."""
 
 EvidenceMass = Float32[np.ndarray, "layer head"]
@@ -59,28 +58,34 @@ def share_null_question(trials: Sequence[int], null_prompts: Sequence[Prompt]) -
     """
     first = 0
     while first < len(trials):
-        labels, stop = torch.zeros(len(null_prompts[first].regions), dtype=torch.int64), first
+        labels, stop = np.zeros(len(null_prompts[first].regions), dtype=np.int64), first
         while stop < len(trials):
-            finer = _told_apart(labels, null_prompts[stop].regions == EVIDENCE)
-            if int(finer.max()) > len(CLASSES):
+            finer = _told_apart(labels, _is_evidence(null_prompts[stop]))
+            if finer.max() > len(CLASSES):
                 break
             labels, stop = finer, stop + 1
         yield _reading(trials[first:stop], null_prompts[first:stop], labels)
         first = stop
 
 
-def _told_apart(labels: Int[Tensor, " token"], is_evidence: Bool[Tensor, " token"]) -> Int[Tensor, " token"]:
+def _told_apart(
+    labels: Int64[np.ndarray, " token"], is_evidence: Bool[np.ndarray, " token"]
+) -> Int64[np.ndarray, " token"]:
     """Labels that also tell whether a token is evidence; 0 stays that of tokens that are nobody's."""
-    codes = torch.cat([torch.zeros(1, dtype=torch.int64), 2 * labels + is_evidence])
-    return codes.unique(return_inverse=True)[1][1:]
+    codes = np.concatenate([np.zeros(1, dtype=np.int64), 2 * labels + is_evidence])
+    return np.unique(codes, return_inverse=True)[1][1:]
 
 
-def _reading(trials: Sequence[int], null_prompts: Sequence[Prompt], labels: Int[Tensor, " token"]) -> NullReading:
+def _reading(trials: Sequence[int], null_prompts: Sequence[Prompt], labels: Int64[np.ndarray, " token"]) -> NullReading:
     first, others = null_prompts[0], len(trials) - 1
-    regions = torch.cat([torch.tensor([NO_EVIDENCE]), CLASSES])[labels].to(torch.int8)
+    regions = np.array([NO_EVIDENCE, *CLASSES], dtype=np.int8)[labels]
     name = f"{first.sample_id}, null question" + (f" (shared with {others} more)" if others else "")
     return NullReading(
-        prompt=replace(first, sample_id=name, regions=regions),
+        prompt=replace(first, sample_id=name, regions=torch.from_numpy(regions)),
         trials=tuple(trials),
-        classes=tuple(tuple(regions[prompt.regions == EVIDENCE].unique().tolist()) for prompt in null_prompts),
+        classes=tuple(tuple(np.unique(regions[_is_evidence(prompt)]).tolist()) for prompt in null_prompts),
     )
+
+
+def _is_evidence(prompt: Prompt) -> Bool[np.ndarray, " token"]:
+    return prompt.regions.numpy() == EVIDENCE

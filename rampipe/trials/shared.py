@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Int, Int8
+from jaxtyping import Int8
 from torch import Tensor
 
 from rampipe.attention.capture import capture_attention, expected_layers
@@ -49,6 +50,11 @@ class _Reading:
     sequence: int
     start: int
 
+    @property
+    def num_new(self) -> int:
+        """Tokens behind the context."""
+        return len(self.prompt.input_ids) - self.context.num_tokens
+
 
 def find_contexts(replica: Replica, trials: Sequence[Trial]) -> list[Context]:
     """Contexts that are worth sharing, as more than one prompt has them.
@@ -84,7 +90,7 @@ def observe_shared(
     """Of every trial of the contexts, by its index: statistics, and evidence mass under the null question."""
     beginnings = collate(replica, [first_tokens(context.prompts[0], context.num_tokens) for context in contexts])
     readings = [reading for place, context in enumerate(contexts) for reading in _readings(context, place)]
-    num_new = max(reading.start + len(_new_ids(reading)) for reading in readings)
+    num_new = max(reading.start + reading.num_new for reading in readings)
     width = beginnings.regions.shape[1]
     cache = PrefixCache(replica.model.config.get_text_config(decoder=True), capacity_tokens=width + num_new)
     prompts = [reading.prompt for reading in readings]
@@ -129,7 +135,7 @@ def _readings(context: Context, sequence: int) -> Iterator[_Reading]:
     start = 0
     for trial, prompt in zip(context.trials, context.prompts, strict=True):
         yield (reading := _Reading(trial, prompt, context, sequence, start))
-        start += len(_new_ids(reading))
+        start += reading.num_new
     calibrated = [
         (trial, prompt)
         for trial, prompt in zip(context.trials, context.null_prompts, strict=True)
@@ -140,42 +146,34 @@ def _readings(context: Context, sequence: int) -> Iterator[_Reading]:
         yield _Reading(null, null.prompt, context, sequence, start)
 
 
-def _new_ids(reading: _Reading) -> Int[Tensor, " token"]:
-    return reading.prompt.input_ids[reading.context.num_tokens :]
-
-
 def _continuations(
     replica: Replica, beginnings: Batch, readings: Sequence[_Reading], *, num_new: int
 ) -> dict[str, Tensor]:
     """Inputs of the new tokens. Positions go on from the context for each continuation anew."""
     num_contexts, width = beginnings.regions.shape
-    new = {
-        name: torch.zeros(num_contexts, num_new, dtype=torch.int64)
-        for name in ("input_ids", "offset", *readings[0].prompt.inputs)
-    }
-    segment = torch.full((num_contexts, num_new), -1)
+    names = ("input_ids", "offset", *readings[0].prompt.inputs)
+    new = {name: np.zeros((num_contexts, num_new), dtype=np.int64) for name in names}
+    segments = np.full((num_contexts, num_new), -1)
     for reading in readings:
-        ids = _new_ids(reading)
-        at = (reading.sequence, slice(reading.start, reading.start + len(ids)))
-        segment[at] = reading.start
-        new["offset"][at] = torch.arange(len(ids))
-        new["input_ids"][at] = ids
-        for name, values in reading.prompt.inputs.items():
-            new[name][at] = values[reading.context.num_tokens :]
-    new = {name: tensor.to(replica.device) for name, tensor in new.items()}
-    offset, segment = new.pop("offset"), segment.to(replica.device)
+        at = (reading.sequence, slice(reading.start, reading.start + reading.num_new))
+        segments[at] = reading.start
+        new["offset"][at] = np.arange(reading.num_new)
+        for name, values in {"input_ids": reading.prompt.input_ids, **reading.prompt.inputs}.items():
+            new[name][at] = values.numpy()[reading.context.num_tokens :]
+    inputs = {name: torch.from_numpy(values).to(replica.device) for name, values in new.items()}
+    offset, segment = inputs.pop("offset"), torch.from_numpy(segments).to(replica.device)
     key_position = torch.cat([torch.arange(width, device=replica.device).expand(num_contexts, -1), offset + width], 1)
     is_token = torch.cat([beginnings.inputs["attention_mask"].bool(), segment >= 0], dim=1)
     mask = continuation_mask(replica.model, is_token=is_token, segment=segment, position=key_position)
     position_ids = text_positions(beginnings, offset)
-    return {**new, "position_ids": position_ids, "attention_mask": mask}  # pyright: ignore[reportReturnType]
+    return {**inputs, "position_ids": position_ids, "attention_mask": mask}  # pyright: ignore[reportReturnType]
 
 
 def _regions(readings: Sequence[_Reading], *, width: int, num_new: int) -> Int8[Tensor, "reading key"]:
     """Each reading's own; what it cannot see counts as padding."""
-    regions = torch.full((len(readings), width + num_new), PADDING_REGION, dtype=torch.int8)
+    regions = np.full((len(readings), width + num_new), PADDING_REGION, dtype=np.int8)
     for row, reading in zip(regions, readings, strict=True):
-        num_tokens, own = reading.context.num_tokens, reading.prompt.regions
+        num_tokens, own = reading.context.num_tokens, reading.prompt.regions.numpy()
         row[width - num_tokens : width] = own[:num_tokens]
-        row[width + reading.start : width + reading.start + len(own) - num_tokens] = own[num_tokens:]
-    return regions
+        row[width + reading.start : width + reading.start + reading.num_new] = own[num_tokens:]
+    return torch.from_numpy(regions)

@@ -96,7 +96,7 @@ def _group(recorder: Recorder, prompt: Prompt, averages: Mapping[str, Any]) -> G
         layers=np.array(sorted(recorder.layers), dtype=np.int16),
         **averages,
         mass_evidence_null=None,
-        has_evidence=bool((prompt.regions == EVIDENCE).any()),
+        has_evidence=bool((prompt.regions.numpy() == EVIDENCE).any()),
         has_learned_sink=recorder.has_learned_sink,
     )
 

@@ -108,10 +108,10 @@ def misplaced_tokens(replica: Replica, sample: Sample, *, image: int, prompt: Pr
         changed_images[image] = _inverted(images[image], part)
         changed = encode(replica, sample, changed_images, evidence=RULES)
         difference = (_visual_inputs(replica, changed) - before).abs().amax(dim=1)
-        must = (overlap_frac(placed, part) > TOUCHED_FRAC) & is_shown
+        must = (torch.from_numpy(overlap_frac(placed.numpy(), part)) > TOUCHED_FRAC) & is_shown
         margin = (placed[:, 2:] - placed[:, :2]) * BLEED_FRAC + BLEED_PX
         reach = torch.cat([placed[:, :2] - margin, placed[:, 2:] + margin], dim=1)
-        may = (overlap_frac(reach, part) > 0) & is_shown
+        may = (torch.from_numpy(overlap_frac(reach.numpy(), part)) > 0) & is_shown
         silent, noisy = (must & (difference < 1e-4)).sum(), (~may & (difference > 1e-4)).sum()
         if silent or noisy:
             found.append(f"part {part}: {silent} of {must.sum()} did not change, {noisy} of {(~may).sum()} did")

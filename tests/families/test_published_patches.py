@@ -121,7 +121,8 @@ def _num_wrong(build: Any, sizes: list[tuple[int, int]], *, mirrored: bool = Fal
             _, after = _features(family, model, vision, changed)
             is_changed = (after - before).abs().amax(dim=1) > 1e-6
             part = (float(left), float(top), float(right), float(bottom))
-            shares = torch.cat([overlap_frac(box, part) * (other == index) for other, box in enumerate(boxes)])
+            of_images = [overlap_frac(box.numpy(), part) * (other == index) for other, box in enumerate(boxes)]
+            shares = torch.from_numpy(np.concatenate(of_images))
             # A share too small to hold the middle of a pixel of the resized image changes nothing.
             num_wrong += int((is_changed & (shares == 0)).sum() + (~is_changed & (shares > 0.1)).sum())
     return num_wrong

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
+
 from rampipe.attention.backends.blocks import Scratch
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import SampleRows
@@ -22,6 +24,8 @@ class Backend(ABC):
         self.samples = samples
         self.layers: dict[int, LayerStatistics] = {}
         self.scratch = Scratch()
+        row = torch.cat([sample.row for sample in samples]).cpu()
+        self._order = None if torch.equal(row, torch.arange(len(row))) else row.argsort()
 
     @abstractmethod
     def observe(self, layer: int, call: AttentionCall) -> None:
@@ -29,3 +33,10 @@ class Backend(ABC):
 
     def finish(self) -> None:  # noqa: B027 - most have nothing left to do
         """The forward is over; afterwards `layers` holds every layer that was observed."""
+
+    def keep(self, layers: Sequence[int], whole: LayerStatistics) -> None:
+        """Of these layers, which have equally many heads, one behind the other; rows one sample behind the other."""
+        rows = slice(None) if self._order is None else self._order.to(whole.mass.device)
+        num_heads = len(whole.mass) // len(layers)
+        for place, layer in enumerate(layers):
+            self.layers[layer] = whole.at(slice(place * num_heads, (place + 1) * num_heads), rows)

@@ -7,14 +7,14 @@ where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from rampipe.attention.backends.backend import Backend
 from rampipe.attention.backends.blocks import num_stacked
 from rampipe.attention.backends.dense import all_statistics
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import KeyLayout, SampleRows
-from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
+from rampipe.attention.statistics import LayerStatistics, RowRead, read_rows
 
 
 class Deferred(Backend):
@@ -22,35 +22,35 @@ class Deferred(Backend):
 
     def __init__(self, samples: Sequence[SampleRows]) -> None:
         super().__init__(samples)
-        self._reads: list[RowRead] = []
+        self._reads: dict[int, list[RowRead]] = {}
 
     def observe(self, layer: int, call: AttentionCall) -> None:
         """Keep rows and keys of one layer."""
-        self._reads += [read_rows(layer, call, sample) for sample in self.samples]
+        self._reads[layer] = [read_rows(layer, call, sample) for sample in self.samples]
 
     def layout(self, read: RowRead) -> KeyLayout:
         """The keys that are touched."""
         return read.layout
 
-    def compute(self, reads: Sequence[RowRead]) -> list[LayerStatistics]:
-        """Statistics of each of some reads of one kind."""
-        return all_statistics(reads, self.scratch)
+    def compute(self, samples: Sequence[Sequence[RowRead]]) -> LayerStatistics:
+        """As `all_statistics`."""
+        return all_statistics(samples, self.scratch)
 
     def finish(self) -> None:
         """Compute all layers and let go of the keys."""
-        alike: dict[Hashable, list[RowRead]] = {}
-        for read in self._reads:
-            alike.setdefault(_kind(read), []).append(read)
-        self._reads = []
-        found: dict[tuple[int, int], LayerStatistics] = {}
-        for reads in alike.values():
-            size = num_stacked(reads[0], self.layout(reads[0]))
-            for some in (reads[start : start + size] for start in range(0, len(reads), size)):
-                for read, statistics in zip(some, self.compute(some), strict=True):
-                    found[read.layer, id(read.sample)] = statistics
-        for layer in sorted({layer for layer, _ in found}):
-            parts = [found[layer, id(sample)] for sample in self.samples]
-            self.layers[layer] = in_order_of_rows(self.samples, parts)
+        for layers in self._together():
+            of_layers = [self._reads.pop(layer) for layer in layers]
+            self.keep(layers, self.compute(list(zip(*of_layers, strict=True))))
+        self.layers = dict(sorted(self.layers.items()))
+
+    def _together(self) -> Iterator[list[int]]:
+        """Layers that can be stacked, as many at once as fill a block."""
+        alike: dict[Hashable, list[int]] = {}
+        for layer, reads in self._reads.items():
+            alike.setdefault(tuple(_kind(read) for read in reads), []).append(layer)
+        for layers in alike.values():
+            size = min(num_stacked(read, self.layout(read)) for read in self._reads[layers[0]])
+            yield from (layers[start : start + size] for start in range(0, len(layers), size))
 
 
 def _kind(read: RowRead) -> Hashable:

@@ -14,7 +14,7 @@ from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, Scratch, 
 from rampipe.attention.backends.tops import EvidenceTops
 from rampipe.attention.call import AttentionCall
 from rampipe.attention.rows import EVIDENCE, LEARNED_SINK, PADDING_SLOT, KeyLayout
-from rampipe.attention.statistics import LayerStatistics, RowRead, in_order_of_rows, read_rows
+from rampipe.attention.statistics import LayerStatistics, RowRead, read_rows
 from rampipe.attention.visibility import HIDDEN
 
 
@@ -23,25 +23,36 @@ class Dense(Backend):
 
     def observe(self, layer: int, call: AttentionCall) -> None:
         """Compute one layer."""
-        parts = [all_statistics([read_rows(layer, call, sample)], self.scratch)[0] for sample in self.samples]
-        self.layers[layer] = in_order_of_rows(self.samples, parts)
+        reads = [[read_rows(layer, call, sample)] for sample in self.samples]
+        self.keep([layer], all_statistics(reads, self.scratch))
 
 
-def all_statistics(reads: Sequence[RowRead], scratch: Scratch) -> list[LayerStatistics]:
-    """Statistics of each of some reads with the same layout and shapes, such as layers of one model."""
-    first = reads[0]
-    num_heads, num_rows = len(reads) * first.num_heads, first.query.shape[2]
-    sinks = None if first.sinks is None else torch.cat([read.sinks.float() for read in reads if read.sinks is not None])
-    sums = _RowSums.empty(num_heads, num_rows, device=first.query.device)
-    tops = EvidenceTops.of(first, num_heads=num_heads)
-    for heads, rows, logits in logit_blocks(reads, first.layout, scratch):
-        sums.read(logits, first.layout, (heads, rows), weights=scratch.take("weights", logits.shape, like=logits))
-        if tops is not None:
-            tops.read(logits, heads=heads, rows=rows)
-    whole = sums.statistics(None if sinks is None else sinks[:, None])
-    if tops is not None:
-        whole = replace(whole, evidence_index=tops.index, mass_evidence_top=tops.frac * whole.mass[..., EVIDENCE])
-    return [whole.of_heads(slice(start, start + first.num_heads)) for start in range(0, num_heads, first.num_heads)]
+def all_statistics(samples: Sequence[Sequence[RowRead]], scratch: Scratch) -> LayerStatistics:
+    """Statistics of several samples, rows one sample behind the other, heads one read behind the other.
+
+    samples: of each, reads with the same layout and shapes, such as layers of one model; the same layers of all.
+    """
+    reads = samples[0]
+    num_heads, num_rows = len(reads) * reads[0].num_heads, sum(of_sample[0].num_rows for of_sample in samples)
+    sums, tops = _RowSums.empty(num_heads, num_rows, device=reads[0].query.device), list[EvidenceTops]()
+    start = 0
+    for of_sample in samples:
+        first = of_sample[0]
+        own_tops = EvidenceTops.of(first, num_heads=num_heads)
+        for heads, rows, logits in logit_blocks(of_sample, first.layout, scratch):
+            at = (heads, slice(start + rows.start, start + rows.stop))
+            sums.read(logits, first.layout, at, weights=scratch.take("weights", logits.shape, like=logits))
+            if own_tops is not None:
+                own_tops.read(logits, heads=heads, rows=rows)
+        start += first.num_rows
+        tops += [] if own_tops is None else [own_tops]
+    sinks = [read.sinks.float() for read in reads if read.sinks is not None]
+    whole = sums.statistics(torch.cat(sinks)[:, None] if sinks else None)
+    if tops:
+        frac = torch.cat([own.frac for own in tops], dim=1)
+        index = torch.cat([own.index for own in tops], dim=1)
+        whole = replace(whole, evidence_index=index, mass_evidence_top=frac * whole.mass[..., EVIDENCE])
+    return whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)

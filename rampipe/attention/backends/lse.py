@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, Scratch, logit_blocks
+from rampipe.attention.backends.blocks import LEAST_EXPONENT, NOTHING, logit_blocks
 from rampipe.attention.backends.deferred import Deferred
 from rampipe.attention.backends.dense import all_statistics
 from rampipe.attention.rows import EVIDENCE, PADDING_SLOT, KeyLayout, SampleRows, Span
@@ -34,40 +34,45 @@ class LogSum(Deferred):
         """Without the keys of the largest region."""
         return self._without_largest(read.layout)[0]
 
-    def compute(self, reads: Sequence[RowRead]) -> list[LayerStatistics]:
-        """Masses and peaks of each of some reads of one kind."""
-        if reads[0].log_total is None or reads[0].softcap is not None or reads[0].sinks is not None:
-            return [replace(found, hit=None, entropy_nats=None) for found in all_statistics(reads, self.scratch)]
-        layout, rest = self._without_largest(reads[0].layout)
-        return _masses(reads, layout, rest, self.scratch)
+    def compute(self, samples: Sequence[Sequence[RowRead]]) -> LayerStatistics:
+        """Masses and peaks, as `all_statistics` has them."""
+        first = samples[0][0]
+        if first.log_total is None or first.softcap is not None or first.sinks is not None:
+            return replace(all_statistics(samples, self.scratch), hit=None, entropy_nats=None)
+        return self._masses(samples)
+
+    def _masses(self, samples: Sequence[Sequence[RowRead]]) -> LayerStatistics:
+        log_totals = [torch.cat([read.log_total for read in reads if read.log_total is not None]) for reads in samples]
+        log_total = torch.cat(log_totals, dim=1)
+        mass = log_total.new_zeros(*log_total.shape, PADDING_SLOT + 1)
+        peak_evidence = torch.zeros_like(log_total)
+        rests, start = list[tuple[slice, int]](), 0
+        for reads in samples:
+            layout, rest = self._without_largest(reads[0].layout)
+            own = slice(start, start + reads[0].num_rows)
+            for heads, rows, logits in logit_blocks(reads, layout, self.scratch):
+                at = (heads, slice(start + rows.start, start + rows.stop))
+                shares = logits.sub_(log_total[at][..., None]).clamp_(min=LEAST_EXPONENT).exp_()
+                for span in layout.spans:
+                    part = shares[..., span.start : span.stop]
+                    mass[at][..., span.slot] = part.sum(dim=-1)
+                    if span.slot == EVIDENCE:
+                        peak_evidence[at] = part.amax(dim=-1)
+            rests += [] if rest is None else [(own, rest)]
+            start = own.stop
+        mass.masked_fill_(mass < NOTHING, 0)
+        # A little below 0 is rounding of the kernel's sum; well below, the masses miss 1 and the row is reported.
+        missing = (1 - mass.sum(dim=-1)).clamp_(min=0)
+        for own, rest in rests:
+            mass[:, own, rest] = missing[:, own]
+        unseen = ~(log_total > HIDDEN / 2)
+        mass = mass[..., :PADDING_SLOT].masked_fill(unseen[..., None], torch.nan)
+        return LayerStatistics(mass, peak_evidence.masked_fill(unseen, torch.nan), None, None)
 
     def _without_largest(self, layout: KeyLayout) -> tuple[KeyLayout, int | None]:
         if layout not in self._smaller:
             self._smaller[layout] = _without_largest(layout)
         return self._smaller[layout]
-
-
-def _masses(reads: Sequence[RowRead], layout: KeyLayout, rest: int | None, scratch: Scratch) -> list[LayerStatistics]:
-    """layout: of the keys that are touched. rest: slot of the region whose keys are not."""
-    log_total = torch.cat([read.log_total for read in reads if read.log_total is not None])
-    mass = log_total.new_zeros(*log_total.shape, PADDING_SLOT + 1)
-    peak_evidence = torch.zeros_like(log_total)
-    for heads, rows, logits in logit_blocks(reads, layout, scratch):
-        shares = logits.sub_(log_total[heads, rows, None]).clamp_(min=LEAST_EXPONENT).exp_()
-        for span in layout.spans:
-            part = shares[..., span.start : span.stop]
-            mass[heads, rows, span.slot] = part.sum(dim=-1)
-            if span.slot == EVIDENCE:
-                peak_evidence[heads, rows] = part.amax(dim=-1)
-    mass.masked_fill_(mass < NOTHING, 0)
-    if rest is not None:
-        # A little below 0 is rounding of the kernel's sum; well below, the masses miss 1 and the row is reported.
-        mass[..., rest] = (1 - mass.sum(dim=-1)).clamp_(min=0)
-    unseen = ~(log_total > HIDDEN / 2)
-    mass = mass[..., :PADDING_SLOT].masked_fill(unseen[..., None], torch.nan)
-    peak_evidence = peak_evidence.masked_fill(unseen, torch.nan)
-    whole, num_heads = LayerStatistics(mass, peak_evidence, None, None), reads[0].num_heads
-    return [whole.of_heads(slice(start, start + num_heads)) for start in range(0, len(mass), num_heads)]
 
 
 def _without_largest(layout: KeyLayout) -> tuple[KeyLayout, int | None]:

@@ -74,7 +74,7 @@ def test_no_more_classes_than_names(null_prompt):
     """Twin of the counts above: 2 ** 4 classes would take names that no key has."""
     for reading in share_null_question(range(8), prompts_with(null_prompt, DISJOINT)):
         named = set(reading.prompt.regions.tolist())
-        assert named <= {NO_EVIDENCE, *CLASSES.tolist()}
+        assert named <= {NO_EVIDENCE, *CLASSES}
         assert all(len(classes) == 1 for classes in reading.classes)
 
 

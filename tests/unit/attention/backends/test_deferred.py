@@ -32,22 +32,22 @@ def test_nothing_is_computed_before_the_forward_is_over(family):
 
 
 def test_layers_are_computed_together(monkeypatch):
-    """Three samples with layouts of their own and two kinds of layer: six calls for nine (sample, layer)."""
+    """Three samples with layouts of their own and two kinds of layer: two calls for nine (sample, layer)."""
     model = build("gemma3_mixed")
     inputs, regions, real = prompt("gemma3_mixed")
     sizes, correct = [], deferred.all_statistics
 
-    def counted(reads, scratch):
-        sizes.append(len(reads))
-        return correct(reads, scratch)
+    def counted(samples, scratch):
+        sizes.append([len(reads) for reads in samples])
+        return correct(samples, scratch)
 
     monkeypatch.setattr(deferred, "all_statistics", counted)
     capture(model, inputs, regions, last_rows(real), "deferred")
-    assert sorted(sizes) == [1, 1, 1, 2, 2, 2]
+    assert sorted(sizes) == [[1, 1, 1], [2, 2, 2]]
     sizes.clear()
     monkeypatch.setitem(BLOCK_LOGITS, "cpu", 1)  # twin: no two layers fit a block
     capture(model, inputs, regions, last_rows(real), "deferred")
-    assert sizes == [1] * 9
+    assert sizes == [[1, 1, 1]] * 3
 
 
 def test_a_cache_that_goes_on_does_not_change_what_was_kept():
