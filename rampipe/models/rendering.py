@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from rampipe.errors import SampleError
 
+PartKind = Literal["text", "image", "video"]
 Span = tuple[int, int]
 """Characters of the prompt, half open."""
 
@@ -20,7 +22,7 @@ TRIMS: tuple[Callable[[str], str], ...] = (str, str.strip, str.rstrip, str.lstri
 class MessagePart:
     """A text, or what takes the place of the `placeholder` that the template writes for an image or a video."""
 
-    kind: Literal["text", "image", "video"]
+    kind: PartKind
     text: str
     placeholder: str = ""
 
@@ -38,24 +40,26 @@ class Rendered:
 def render(tokenizer: Any, parts: Sequence[MessagePart], *, joins_texts: bool, sample_id: str) -> Rendered:
     """Applies the chat template to one user message and puts images' texts in place of their placeholders, in order.
 
-    Spans are exact even where a part's text occurs elsewhere too: the template is rendered a second time with markers
-    in place of the texts, and what lies between them is the template's own. Both renderings must agree.
+    Spans are exact even where a part's text occurs elsewhere too: the template is rendered with markers in place of
+    the texts too, and what lies between them is the template's own. Both renderings must agree.
     joins_texts: the message is one string, as templates of models without vision expect.
     Raises SampleError (stage encode, code template_unsupported) when the template changes texts in other ways.
     """
+    kinds: tuple[PartKind, ...] = tuple(part.kind for part in parts)
     markers = [part.placeholder or f"rampipePart{index}End" for index, part in enumerate(parts)]
-    pattern = "|".join(re.escape(marker) for marker in dict.fromkeys(markers))
-    pieces = re.split(f"({pattern})", _apply_template(tokenizer, parts, markers, joins_texts=joins_texts))
     written = [part.placeholder or part.text for part in parts]
-    expected = _apply_template(tokenizer, parts, written, joins_texts=joins_texts)
-    for trim in TRIMS if sorted(pieces[1::2]) == sorted(markers) else ():
-        kept = _trim_ends(written, trim) if joins_texts else [trim(text) for text in written]
-        kept = [part.placeholder or text for part, text in zip(parts, kept, strict=True)]
-        if _fill(pieces, markers, kept)[0] == expected:
-            shown = [part.text if part.placeholder else text for part, text in zip(parts, kept, strict=True)]
-            text, spans = _fill(pieces, markers, shown)
-            cut = [0 if part.placeholder else part.text.find(own) for part, own in zip(parts, kept, strict=True)]
-            return Rendered(text, spans, tuple(cut))
+    expected = _apply_template(tokenizer, kinds, written, joins_texts=joins_texts)
+    for _ in range(2):
+        pieces = _pieces(tokenizer, tokenizer.chat_template, kinds, tuple(markers), joins_texts)
+        for trim in TRIMS if sorted(pieces[1::2]) == sorted(markers) else ():
+            kept = _trim_ends(written, trim) if joins_texts else [trim(text) for text in written]
+            kept = [part.placeholder or text for part, text in zip(parts, kept, strict=True)]
+            if _fill(pieces, markers, kept)[0] == expected:
+                shown = [part.text if part.placeholder else text for part, text in zip(parts, kept, strict=True)]
+                text, spans = _fill(pieces, markers, shown)
+                cut = [0 if part.placeholder else part.text.find(own) for part, own in zip(parts, kept, strict=True)]
+                return Rendered(text, spans, tuple(cut))
+        _pieces.cache_clear()  # a template may write today's date
     raise SampleError(
         f"sample {sample_id}: the chat template does not write each part of the message once and unchanged, "
         "so their tokens cannot be told. Use another chat_template.jinja. Sample skipped.",
@@ -64,13 +68,24 @@ def render(tokenizer: Any, parts: Sequence[MessagePart], *, joins_texts: bool, s
     )
 
 
-def _apply_template(tokenizer: Any, parts: Sequence[MessagePart], texts: Sequence[str], *, joins_texts: bool) -> str:
-    """The template over these texts in place of the parts' own. Images have none: the template writes placeholders."""
+@lru_cache(maxsize=64)
+def _pieces(
+    tokenizer: Any, template: str, kinds: tuple[PartKind, ...], markers: tuple[str, ...], joins_texts: bool
+) -> tuple[str, ...]:
+    """What the template writes around the parts, and between the pieces of it the markers. The same for all samples
+    whose messages are built alike, so it is kept, by the template too, which a tokenizer may be given anew.
+    """
+    pattern = "|".join(re.escape(marker) for marker in dict.fromkeys(markers))
+    return tuple(re.split(f"({pattern})", _apply_template(tokenizer, kinds, markers, joins_texts=joins_texts)))
+
+
+def _apply_template(tokenizer: Any, kinds: Sequence[PartKind], texts: Sequence[str], *, joins_texts: bool) -> str:
+    """The template over these texts of parts. Images have none: the template writes placeholders."""
     content: Any = "".join(texts)
     if not joins_texts:
         content = [
-            {"type": "text", "text": text} if part.kind == "text" else {"type": part.kind}
-            for part, text in zip(parts, texts, strict=True)
+            {"type": "text", "text": text} if kind == "text" else {"type": kind}
+            for kind, text in zip(kinds, texts, strict=True)
         ]
     message = {"role": "user", "content": content}
     return str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))

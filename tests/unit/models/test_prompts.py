@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from transformers.utils import chat_template_utils
 
 from rampipe.config import EvidenceConfig
 from rampipe.errors import SampleError
@@ -99,6 +102,17 @@ def test_trimming_template_keeps_spans(tiny, make_sample):
     assert _decode(tiny, prompt, prompt.query_positions("question")) == "where ?"
     is_evidence = prompt.regions == REGIONS.index("evidence")
     assert _decode(tiny, prompt, is_evidence.nonzero().flatten().tolist()) == "dog"
+
+
+def test_a_template_that_writes_the_date_outlives_midnight(tiny, make_sample, monkeypatch):
+    tokenizer, sample = tiny.tokenizer, make_sample("picture of", 0)
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ strftime_now('where %d is') }}" + tokenizer.chat_template)
+    for day in (3, 4):
+        clock = SimpleNamespace(now=lambda day=day: datetime(2026, 1, day, tzinfo=UTC))
+        monkeypatch.setattr(chat_template_utils, "datetime", clock)
+        prompt = _encode(tiny, sample)
+        assert _decode(tiny, prompt, range(3)) == "where [UNK] is"
+        assert _decode(tiny, prompt, prompt.query_positions("question")) == sample.question
 
 
 @pytest.mark.fault("B14")
