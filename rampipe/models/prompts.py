@@ -51,7 +51,7 @@ class Prompt:
     @property
     def begins_with_context(self) -> bool:
         """Whether all images come before the question, so that what was read of them holds for any question."""
-        visual = self.visual_positions
+        visual = self.visual_positions.numpy()
         return self.question.start > 0 and (len(visual) == 0 or int(visual.max()) < self.question.start)
 
     @property

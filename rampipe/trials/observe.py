@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from rampipe.attention.capture import capture_attention
@@ -104,7 +105,7 @@ def _with_null(measured: Groups | SampleError, null: EvidenceMass | SampleError)
 
 def _result(trial: Trial, groups: Groups) -> SampleResult:
     prompt = trial.prompt
-    counts = torch.bincount(prompt.regions[: prompt.num_prompt_tokens].long(), minlength=len(REGIONS)).tolist()
+    counts = np.bincount(prompt.regions.numpy()[: prompt.num_prompt_tokens], minlength=len(REGIONS)).tolist()
     return SampleResult(
         sample_id=trial.sample.sample_id,
         domain=trial.sample.domain,
