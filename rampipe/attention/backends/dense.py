@@ -92,7 +92,7 @@ class _RowSums:
         torch.sum(weights.mul_(logits), dim=-1, out=self.weighted_logit[at])
 
     def statistics(self, sinks: Float[Tensor, "head 1"] | None) -> LayerStatistics:
-        """Of all rows, when all blocks were read."""
+        """Of all rows, when all blocks were read, in the memory of the sums."""
         peak = torch.maximum(self.evidence_peak, self.other_peak)
         weight = self.weight.masked_fill_(self.weight < NOTHING, 0)
         total = weight.sum(dim=-1)
@@ -100,12 +100,12 @@ class _RowSums:
         if sinks is not None:
             log_total = torch.logaddexp(log_total, sinks)
         share = (peak - log_total).exp()
-        mass = (weight * share[..., None])[..., :PADDING_SLOT]
+        mass = weight.mul_(share[..., None])[..., :PADDING_SLOT]
         if sinks is not None:
             mass[..., LEARNED_SINK] = (sinks - log_total).exp()
         unseen = peak < HIDDEN / 2
         return LayerStatistics(
-            mass=mass.masked_fill(unseen[..., None], torch.nan),
+            mass=mass.masked_fill_(unseen[..., None], torch.nan),
             peak_evidence=(self.evidence_peak - log_total).exp().masked_fill(unseen, torch.nan),
             hit=(self.evidence_peak > self.other_peak) & ~unseen,
             entropy_nats=(((log_total - peak) * total - self.weighted_logit) * share).masked_fill(unseen, torch.nan),

@@ -66,7 +66,7 @@ class LogSum(Deferred):
         for own, rest in rests:
             mass[:, own, rest] = missing[:, own]
         unseen = ~(log_total > HIDDEN / 2)
-        mass = mass[..., :PADDING_SLOT].masked_fill(unseen[..., None], torch.nan)
+        mass = mass[..., :PADDING_SLOT].masked_fill_(unseen[..., None], torch.nan)
         return LayerStatistics(mass, peak_evidence.masked_fill(unseen, torch.nan), None, None)
 
     def _without_largest(self, layout: KeyLayout) -> tuple[KeyLayout, int | None]:
