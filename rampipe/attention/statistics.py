@@ -50,7 +50,6 @@ class RowRead:
     log_total: of the kernel, where it was asked for.
     """
 
-    layer: int
     sample: SampleRows
     query: Float[Tensor, "kv_head group row dim"]
     key: Float[Tensor, "kv_head key dim"]
@@ -71,14 +70,13 @@ class RowRead:
         return self.query.shape[2]
 
 
-def read_rows(layer: int, call: AttentionCall, sample: SampleRows) -> RowRead:
+def read_rows(call: AttentionCall, sample: SampleRows) -> RowRead:
     """Raises SampleError when a row or the keys lie outside of this call."""
     layout = lay_out_keys(call, sample)
     at = sample.position.to(call.query.device) if sample.run is None else sample.run
     # index_select would copy all of a query that is a transposed view.
     rows = call.query[sample.batch][:, at].contiguous()
     return RowRead(
-        layer=layer,
         sample=sample,
         query=rows.view(call.key.shape[1], -1, *rows.shape[1:]),
         key=call.key[sample.batch],

@@ -35,7 +35,9 @@ class Backend(ABC):
         """The forward is over; afterwards `layers` holds every layer that was observed."""
 
     def keep(self, layers: Sequence[int], whole: LayerStatistics) -> None:
-        """Of these layers, which have equally many heads, one behind the other; rows one sample behind the other."""
+        """Take what was computed of some layers, heads of one layer behind those of the other, rows of one sample behind
+        those of the other; kept by layer, rows in the order of `QueryRows`.
+        """
         rows = slice(None) if self._order is None else self._order.to(whole.mass.device)
         num_heads = len(whole.mass) // len(layers)
         for place, layer in enumerate(layers):

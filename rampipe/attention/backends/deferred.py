@@ -26,7 +26,7 @@ class Deferred(Backend):
 
     def observe(self, layer: int, call: AttentionCall) -> None:
         """Keep rows and keys of one layer."""
-        self._reads[layer] = [read_rows(layer, call, sample) for sample in self.samples]
+        self._reads[layer] = [read_rows(call, sample) for sample in self.samples]
 
     def layout(self, read: RowRead) -> KeyLayout:
         """The keys that are touched."""

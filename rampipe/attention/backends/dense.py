@@ -23,7 +23,7 @@ class Dense(Backend):
 
     def observe(self, layer: int, call: AttentionCall) -> None:
         """Compute one layer."""
-        reads = [[read_rows(layer, call, sample)] for sample in self.samples]
+        reads = [[read_rows(call, sample)] for sample in self.samples]
         self.keep([layer], all_statistics(reads, self.scratch))
 
 
