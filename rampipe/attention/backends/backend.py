@@ -35,8 +35,8 @@ class Backend(ABC):
         """The forward is over; afterwards `layers` holds every layer that was observed."""
 
     def keep(self, layers: Sequence[int], whole: LayerStatistics) -> None:
-        """Take what was computed of some layers, heads of one layer behind those of the other, rows of one sample behind
-        those of the other; kept by layer, rows in the order of `QueryRows`.
+        """Take what was computed of some layers, one behind the other, as are rows of one sample and the next. They are
+        kept by layer, rows in the order of `QueryRows`.
         """
         rows = slice(None) if self._order is None else self._order.to(whole.mass.device)
         num_heads = len(whole.mass) // len(layers)
