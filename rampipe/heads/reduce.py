@@ -14,7 +14,7 @@ from threading import Lock
 
 import polars as pl
 
-from rampipe.errors import ConfigError, DataError
+from rampipe.errors import ConfigError, DataError, RampipeError
 from rampipe.heads.blocks import ELSEWHERE, Wanted, heads_of, query_groups, read_block
 from rampipe.heads.clusters import cluster_samples
 from rampipe.heads.exact import exact_step
@@ -43,17 +43,29 @@ def reduce_metric(parts: Sequence[Part], samples: pl.LazyFrame, metric: Metric, 
 
 
 def sum_parts(parts: Sequence[Part], wanted: Wanted, *, num_threads: int = NUM_THREADS) -> PartialSums:
-    """The sums of these parts; those of others are put beside them by `merge`. Raises what `reduce_metric` raises."""
-    sums, adding, rest = PartialSums.zero(wanted), Lock(), iter(parts)
+    """The sums of these parts; those of others are put beside them by `merge`.
+
+    Raises what `reduce_metric` raises: of several such parts what the first has, which ends the reading.
+    """
+    sums, adding = PartialSums.zero(wanted), Lock()
+    rest, failed = iter(enumerate(parts)), dict[int, RampipeError]()
 
     def add_rest(_: int) -> None:
-        for part in rest:  # shared: a thread takes the next part itself, so nobody is woken to hand it out
-            block = read_block(part, wanted)
-            with adding:  # by the thread that has the values in its cache
-                sums.add(block)
+        # The parts are shared: a thread takes the next one itself, so nobody is woken to hand it out. Whoever has taken
+        # one reads it, so no earlier part than those that failed is left out.
+        while not failed and (taken := next(rest, None)) is not None:
+            place, part = taken
+            try:
+                block = read_block(part, wanted)
+                with adding:  # by the thread that has the values in its cache
+                    sums.add(block)
+            except RampipeError as error:
+                failed[place] = error
 
     with ThreadPoolExecutor(num_threads) as readers:
         list(readers.map(add_rest, range(num_threads)))
+    if failed:
+        raise failed[min(failed)]
     return sums
 
 

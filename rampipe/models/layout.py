@@ -1,7 +1,7 @@
 """A sample to token ids, with the place of every part of the message among them.
 
-In numpy: torch lets go of the interpreter in every call, however small, and takes it back, which a forward in another
-thread has to wait for.
+In numpy, which takes two thirds of torch's time for so few numbers: a forward in another thread waits for the
+interpreter meanwhile.
 """
 
 from __future__ import annotations

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Event
+
 import numpy as np
 import polars as pl
 import pytest
 
 from rampipe.errors import ConfigError, DataError, IncompleteError
+from rampipe.heads.layout import Rows
 from rampipe.heads.metrics import metric_by_id
-from rampipe.heads.reduce import reduce_metric
+from rampipe.heads.reduce import find_wanted, reduce_metric, sum_parts
 from rampipe.heads.scopes import Scope, iterate_scopes
 from tests.unit.heads.planted import Study, part_of, planted_masses
 
@@ -137,6 +142,36 @@ def test_row_of_an_unknown_sample_is_refused() -> None:
     head_stats, samples = Study(MASSES).frames()
     with pytest.raises(DataError, match="sample 'docs/00004' has rows but is not in the samples table"):
         reduce_metric([part_of(head_stats)], samples.filter(pl.col("sample_id") != "docs/00004"), RAM)
+
+
+def test_of_several_bad_files_the_first_is_named_and_later_ones_are_left() -> None:
+    """The first one fails only after the second has failed."""
+    parts, samples = Study(planted_masses(40, {}, shape=(1, 2))).parts(part_samples=1)
+    wanted, has_failed, opened = find_wanted(parts, samples, RAM), Event(), list[int]()
+    broken = [_Broken(place, has_failed, opened) for place in range(2, 40)]
+    with pytest.raises(DataError, match="part 2 is bad"):
+        sum_parts([*parts[:2], *broken], wanted, num_threads=2)
+    assert sorted(opened) == [2, 3]
+    with pytest.raises(DataError, match="part 3 is bad"):  # twin: it is as bad by itself
+        sum_parts([*parts[:2], *broken[1:]], wanted, num_threads=2)
+
+
+@dataclass(frozen=True)
+class _Broken:
+    place: int
+    has_failed: Event
+    opened: list[int]
+
+    @property
+    def name(self) -> str:
+        return f"part {self.place}"
+
+    def open(self) -> AbstractContextManager[Rows]:
+        self.opened.append(self.place)
+        if self.place == 2:
+            assert self.has_failed.wait(60)
+        self.has_failed.set()
+        raise DataError(f"{self.name} is bad")
 
 
 def test_value_that_is_not_finite_is_refused() -> None:
